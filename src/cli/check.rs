@@ -1,0 +1,54 @@
+//! `bellwether check`: everything a server would load, checked without one.
+
+use clap::Args;
+
+use super::output;
+use crate::config::{Config, ConfigArgs};
+use crate::serve::load_definitions;
+
+/// Check configuration, feature views and every model version, offline
+#[derive(Args)]
+#[command(after_help = "Example:\n  bellwether check --models models --features features")]
+pub struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Loads everything and lists it.
+///
+/// # Errors
+/// Every problem, one line each.
+pub fn run(args: CheckArgs) -> Result<(), String> {
+    let mut config = Config::load(&args.config)?;
+    config.strict = true;
+    config.listen_address()?;
+    let loaded = load_definitions(&config);
+    if args.json {
+        let problems: Vec<&str> = loaded.as_ref().err().into_iter().flat_map(|e| e.lines()).collect();
+        output::json(&serde_json::json!({"ok": problems.is_empty(), "problems": problems}))?;
+    }
+    let (views, repository) = loaded?;
+    if args.json {
+        return Ok(());
+    }
+    for view in views.all() {
+        let derived = view.features().len() - view.stored_features().len();
+        output::line(format_args!(
+            "view {}: {} stored features, {derived} derived",
+            view.name,
+            view.stored_features().len()
+        ));
+    }
+    for entry in repository.entries() {
+        let binding = match entry.state.as_ref().map(|version| &version.scoring) {
+            Ok(Ok(scoring)) => format!("scores view {}", scoring.view.name),
+            Ok(Err(_)) => "served raw under /v2".to_owned(),
+            Err(reason) => reason.clone(),
+        };
+        output::line(format_args!("model {} version {}: {binding}", entry.name, entry.version));
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! `bellwether demo`: the main job in one command.
+//!
+//! Starts a real server on loopback with a temporary data directory, loads simulated customers
+//! into its store, scores some of them, and prints what an assembly engine would get.
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::serve::shutdown_signal;
+use super::{output, runtime};
+use crate::batch::push::{ColumnMap, push_batch};
+use crate::config::{Config, ConfigArgs};
+use crate::score::reasons::Reasons;
+use crate::score::{CUSTOMER, ScoreAnswer, ScoreRequest};
+use crate::serve::{App, Server};
+use crate::simulate;
+
+/// Customers in the demo's store.
+const CUSTOMERS: u64 = 10_000;
+
+/// Customers scored to find the ones worth showing.
+const SCORED: u64 = 400;
+
+/// Customers shown.
+const SHOWN: usize = 5;
+
+/// Reasons shown with each prediction.
+const REASONS: usize = 3;
+
+/// See predictions with reasons: a server with 10,000 simulated customers
+#[derive(Args)]
+#[command(after_help = "Example:\n  bellwether demo\n  bellwether demo --once")]
+pub struct DemoArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Address to listen on; a free port is taken when it is in use
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Print and exit
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs the demo until Ctrl-C, or prints once.
+///
+/// # Errors
+/// What kept the server from starting or scoring.
+pub fn run(args: DemoArgs) -> Result<(), String> {
+    let mut config = Config::load(&args.config)?;
+    let data_dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+    config.data_dir = data_dir.path().to_owned();
+    config.listen = args.listen;
+    config.strict = true;
+    let address = config.listen_address()?;
+    runtime()?.block_on(async {
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind((address.ip(), 0)).await,
+        };
+        let listener = listener.map_err(|error| format!("listen: cannot bind {address}: {error}"))?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let server = Server::open(config)?;
+        load_customers(server.app()).await?;
+        show(server.app(), &address.to_string()).await?;
+        if args.once {
+            return server.run(listener, std::future::ready(())).await;
+        }
+        output::line(format_args!("\nThe server stays up on http://{address} until Ctrl-C."));
+        server.run(listener, shutdown_signal()?).await
+    })
+}
+
+async fn load_customers(app: &App) -> Result<(), String> {
+    let view = app.scorer.customer_view().map_err(|error| error.to_string())?;
+    let map = ColumnMap::new(&simulate::schema(), view, &[])?;
+    let bar = output::progress(Some(CUSTOMERS));
+    let mut rejected = Vec::new();
+    for batch in simulate::customers(CUSTOMERS, 7, 1000) {
+        let batch = batch?;
+        let store = app.scorer.store.as_ref();
+        let written = push_batch(store, view, &map, &batch, 1, &mut rejected).await?;
+        bar.inc(written);
+    }
+    bar.finish_and_clear();
+    match rejected.first() {
+        Some(row) => Err(format!("simulated customer {}: {}", row.row, row.reason)),
+        None => Ok(()),
+    }
+}
+
+async fn show(app: &App, address: &str) -> Result<(), String> {
+    let mut scored = Vec::new();
+    for number in 1..=SCORED {
+        let request = ScoreRequest {
+            customer_id: format!("C-{number:06}"),
+            explain: Some(REASONS),
+            ..ScoreRequest::default()
+        };
+        let answer = app.scorer.score(&request).await.map_err(|error| error.to_string())?;
+        scored.push((request.customer_id, answer));
+    }
+    scored.sort_by(|left, right| first_score(&right.1).total_cmp(&first_score(&left.1)));
+    let names: Vec<String> = scored
+        .first()
+        .map(|(_, answer)| answer.predictions.iter().map(|p| p.version.name.clone()).collect())
+        .unwrap_or_default();
+    output::line(format_args!(
+        "{CUSTOMERS} simulated customers in the store; {SCORED} scored by {}; {SHOWN} of them, from highest to lowest:\n",
+        names.join(" and ")
+    ));
+    // The ends and the middle of the ranking say more than its top.
+    let step = (scored.len() - 1) / (SHOWN - 1);
+    for (customer_id, answer) in scored.iter().step_by(step).take(SHOWN) {
+        print_customer(customer_id, answer);
+    }
+    let customer = scored.first().map_or("C-000001", |(customer_id, _)| customer_id.as_str());
+    output::line(format_args!("Scores are probabilities. The numbers behind the reasons are log-odds against the model's"));
+    output::line(format_args!("reference customer. upsell is look-alike affinity, not the effect of an offer.\n"));
+    output::line("Try it:\n");
+    output::line(format_args!("  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"explain\": 3}}'"));
+    output::line(format_args!("  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"features\": {{\"contract\": \"Two year\"}}}}'"));
+    output::line(format_args!("  curl -s {address}/v1/customers/{customer}"));
+    output::line(format_args!("  curl -s {address}/v1/outcomes -d '{{\"{CUSTOMER}\": \"{customer}\", \"outcome\": \"churn\", \"value\": 1}}'"));
+    output::line(format_args!("  open http://{address}/docs"));
+    Ok(())
+}
+
+fn first_score(answer: &ScoreAnswer) -> f64 {
+    answer.predictions.first().map_or(0.0, |prediction| prediction.scored.score)
+}
+
+fn print_customer(customer_id: &str, answer: &ScoreAnswer) {
+    output::line(customer_id);
+    for prediction in &answer.predictions {
+        let label = prediction.scored.label.as_deref().unwrap_or_default();
+        let reasons = prediction.reasons.as_ref().map(describe).unwrap_or_default();
+        output::line(format_args!(
+            "  {:<8} {:>5.1} %  {label:<18} {reasons}",
+            prediction.version.name,
+            prediction.scored.score * 100.0,
+        ));
+    }
+    output::line("");
+}
+
+fn describe(reasons: &Reasons) -> String {
+    let parts = reasons.contributions.iter().map(|reason| {
+        let value = match reason.value.to_json() {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        format!("{} {value} ({:+.2})", reason.feature, reason.contribution)
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}

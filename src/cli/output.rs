@@ -1,0 +1,46 @@
+//! What commands print: results to standard output, everything else to standard error.
+//!
+//! A closed pipe (`bellwether … | head`) is not an error.
+
+use std::io::Write;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Prints one line of a result.
+pub fn line(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<(), String> {
+    line(serde_json::to_string(value).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// Prints a remark to standard error.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints the error that ends the command.
+pub fn error(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "error: {text}");
+}
+
+/// A progress bar on standard error; invisible when that is not a terminal.
+pub fn progress(rows: Option<u64>) -> ProgressBar {
+    let bar = match rows {
+        Some(rows) => ProgressBar::new(rows),
+        None => ProgressBar::no_length(),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    let template = if rows.is_some() {
+        "{bar:32} {human_pos}/{human_len} rows, {per_sec}, {eta} left"
+    } else {
+        "{spinner} {human_pos} rows, {per_sec}"
+    };
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,13 @@
+//! Features: what is known about an entity, declared in view files and checked here.
+//!
+//! * [`value`] – the value and type used everywhere, and their conversions from JSON and text.
+//! * [`expression`] – SQL expressions compiled once over a view's schema.
+//! * [`view`] – one view file: features, types, defaults, allowed values, derived features.
+//! * [`views`] – the folder of view files.
+//!
+//! Window aggregates over events are not here yet.
+
+pub mod expression;
+pub mod value;
+pub mod view;
+pub mod views;

@@ -1,0 +1,343 @@
+//! Writes a ledger at rest as Parquet files, readable as they are by Polars, DuckDB, Spark or
+//! pandas.
+//!
+//! `predictions-00001.parquet` and so on hold one row per prediction and model,
+//! `outcomes-00001.parquet` and so on one row per outcome; the columns are those of
+//! [`super::export_rows`]. A file with the schema is written even when there are no rows.
+//!
+//! Promises: memory is bounded whatever the size of the ledger; an outcome id never appears twice;
+//! files appear under their names only once all of them are complete, and an earlier export in the
+//! same directory is replaced. A damaged ledger is not exported (a torn tail is no damage). The
+//! ledger itself is only read.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::disk::sync_directory;
+use super::duplicates::{DuplicateFinder, ShortId, short_id};
+use super::error::LedgerError;
+use super::export_rows::{OutcomeRows, PredictionRows};
+use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
+use super::reading::{decode_outcome, decode_prediction, read_frames};
+use super::scan::SegmentEnd;
+use super::segment::{Segment, load_chain};
+use super::verify::open_at_rest;
+
+/// Rows of a row group.
+const ROW_GROUP_ROWS: usize = 65_536;
+/// Encoded bytes after which a row group ends early, so that long records cannot fill the memory.
+const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
+/// Rows of a file; it ends at the first batch that reaches them.
+const FILE_ROWS: usize = 1_000_000;
+
+/// What [`export_parquet`] wrote.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct ExportReport {
+    /// The files, predictions first.
+    pub files: Vec<PathBuf>,
+    /// Rows in the predictions files: one per prediction and model.
+    pub prediction_rows: u64,
+    /// Rows in the outcomes files.
+    pub outcome_rows: u64,
+    /// Outcomes left out because their id had been exported already; 0 for a sound ledger.
+    pub duplicate_outcomes: u64,
+    /// Bytes of a torn tail that were left out: never acknowledged.
+    pub torn_tail_bytes: u64,
+}
+
+impl std::fmt::Display for ExportReport {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            out,
+            "{} prediction rows, {} outcome rows",
+            self.prediction_rows, self.outcome_rows
+        )?;
+        if self.duplicate_outcomes > 0 {
+            writeln!(
+                out,
+                "{} duplicate outcomes were left out",
+                self.duplicate_outcomes
+            )?;
+        }
+        if self.torn_tail_bytes > 0 {
+            writeln!(
+                out,
+                "{} bytes of a torn tail were left out",
+                self.torn_tail_bytes
+            )?;
+        }
+        let names: Vec<String> = self
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        write!(out, "{}", names.join("\n"))
+    }
+}
+
+/// Exports the ledger in `data_dir` to `output_dir`, which is created where it is missing.
+pub fn export_parquet(data_dir: &Path, output_dir: &Path) -> Result<ExportReport, LedgerError> {
+    let (ledger_dir, _lock) = open_at_rest(data_dir)?;
+    let chain = load_chain(&ledger_dir)?;
+    std::fs::create_dir_all(output_dir)
+        .map_err(LedgerError::io(output_dir, "creating the output directory"))?;
+
+    let duplicated_ids = find_duplicate_outcomes(&chain)?;
+    let mut export = Export {
+        prediction_rows: PredictionRows::new(),
+        outcome_rows: OutcomeRows::new(),
+        predictions: TableWriter::new(output_dir, "predictions", PredictionRows::schema()),
+        outcomes: TableWriter::new(output_dir, "outcomes", OutcomeRows::schema()),
+        duplicated_ids,
+        exported_duplicated_ids: HashSet::new(),
+        report: ExportReport::default(),
+    };
+    for segment in &chain {
+        export.read(segment)?;
+    }
+    export.finish(output_dir)
+}
+
+/// Ids of outcomes that are in the log more than once: none, unless files were copied together by
+/// hand.
+fn find_duplicate_outcomes(chain: &[Segment]) -> Result<HashSet<ShortId>, LedgerError> {
+    let mut finder = DuplicateFinder::new();
+    for segment in chain {
+        let end = read_frames(segment, SEGMENT_HEADER_BYTES as u64, |frame| {
+            if frame.kind == FrameKind::Outcome {
+                finder.add(short_id(
+                    decode_outcome(segment, frame)?.outcome_id.as_bytes(),
+                ))?;
+            }
+            Ok(())
+        })?;
+        refuse_damage(segment, end)?;
+    }
+    Ok(finder.finish()?.ids)
+}
+
+/// The bytes of a torn tail; damage is an error.
+fn refuse_damage(segment: &Segment, end: SegmentEnd) -> Result<u64, LedgerError> {
+    match end {
+        SegmentEnd::Complete => Ok(0),
+        SegmentEnd::Torn { bytes, .. } => Ok(bytes),
+        SegmentEnd::Damaged { offset, detail } => Err(LedgerError::Damaged {
+            file: segment.path.clone(),
+            offset,
+            detail,
+        }),
+    }
+}
+
+/// An export under way.
+struct Export<'a> {
+    prediction_rows: PredictionRows,
+    outcome_rows: OutcomeRows,
+    predictions: TableWriter<'a>,
+    outcomes: TableWriter<'a>,
+    duplicated_ids: HashSet<ShortId>,
+    exported_duplicated_ids: HashSet<ShortId>,
+    report: ExportReport,
+}
+
+impl Export<'_> {
+    fn read(&mut self, segment: &Segment) -> Result<(), LedgerError> {
+        let end = read_frames(segment, SEGMENT_HEADER_BYTES as u64, |frame| {
+            match frame.kind {
+                FrameKind::Prediction => {
+                    let prediction = decode_prediction(segment, frame)?;
+                    let table = &mut self.predictions;
+                    self.report.prediction_rows += self
+                        .prediction_rows
+                        .push(&prediction, |rows| table.write(|| rows.take_batch()))?;
+                }
+                FrameKind::Outcome => {
+                    let outcome = decode_outcome(segment, frame)?;
+                    if self.was_exported(&outcome.outcome_id) {
+                        self.report.duplicate_outcomes += 1;
+                        return Ok(());
+                    }
+                    self.outcome_rows.push(&outcome);
+                    self.report.outcome_rows += 1;
+                    if self.outcome_rows.is_full() {
+                        self.outcomes.write(|| self.outcome_rows.take_batch())?;
+                    }
+                }
+                FrameKind::Mark => {}
+            }
+            Ok(())
+        })?;
+        self.report.torn_tail_bytes += refuse_damage(segment, end)?;
+        Ok(())
+    }
+
+    /// Whether an outcome with this id was exported before; remembers it if the log holds it more
+    /// than once.
+    fn was_exported(&mut self, outcome_id: &str) -> bool {
+        if self.duplicated_ids.is_empty() {
+            return false;
+        }
+        let id = short_id(outcome_id.as_bytes());
+        self.duplicated_ids.contains(&id) && !self.exported_duplicated_ids.insert(id)
+    }
+
+    fn finish(mut self, output_dir: &Path) -> Result<ExportReport, LedgerError> {
+        self.predictions
+            .write(|| self.prediction_rows.take_batch())?;
+        self.outcomes.write(|| self.outcome_rows.take_batch())?;
+        self.predictions.end_file()?;
+        self.outcomes.end_file()?;
+        for table in [&mut self.predictions, &mut self.outcomes] {
+            table.publish(&mut self.report.files)?;
+        }
+        sync_directory(output_dir)
+            .map_err(LedgerError::io(output_dir, "syncing the output directory"))?;
+        Ok(self.report)
+    }
+}
+
+/// Writes one table as a sequence of files, first under temporary names.
+struct TableWriter<'a> {
+    output_dir: &'a Path,
+    table: &'static str,
+    schema: SchemaRef,
+    open: Option<OpenFile>,
+    /// Temporary and final path of the complete files. Emptied when they are published.
+    complete: Vec<(PathBuf, PathBuf)>,
+}
+
+/// The file that rows go to.
+struct OpenFile {
+    writer: ArrowWriter<File>,
+    rows: usize,
+    temporary_path: PathBuf,
+    final_path: PathBuf,
+}
+
+impl<'a> TableWriter<'a> {
+    fn new(output_dir: &'a Path, table: &'static str, schema: SchemaRef) -> TableWriter<'a> {
+        TableWriter {
+            output_dir,
+            table,
+            schema,
+            open: None,
+            complete: Vec::new(),
+        }
+    }
+
+    /// Writes one batch, beginning a file where none is open and ending it when it has its rows.
+    fn write(
+        &mut self,
+        batch: impl FnOnce() -> Result<RecordBatch, arrow::error::ArrowError>,
+    ) -> Result<(), LedgerError> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin_file()?,
+        };
+        let batch = batch().map_err(parquet_error(&open.temporary_path))?;
+        open.writer
+            .write(&batch)
+            .map_err(parquet_error(&open.temporary_path))?;
+        if open.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            open.writer
+                .flush()
+                .map_err(parquet_error(&open.temporary_path))?;
+        }
+        open.rows += batch.num_rows();
+        let full = open.rows >= FILE_ROWS;
+        self.open = Some(open);
+        if full { self.end_file() } else { Ok(()) }
+    }
+
+    fn begin_file(&self) -> Result<OpenFile, LedgerError> {
+        let name = part_name(self.table, self.complete.len() + 1);
+        let final_path = self.output_dir.join(&name);
+        let temporary_path = self.output_dir.join(format!(".{name}.tmp"));
+        let file =
+            File::create(&temporary_path).map_err(LedgerError::io(&temporary_path, "creating"))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .build();
+        let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties))
+            .map_err(parquet_error(&temporary_path))?;
+        Ok(OpenFile {
+            writer,
+            rows: 0,
+            temporary_path,
+            final_path,
+        })
+    }
+
+    /// Completes the open file, if there is one.
+    fn end_file(&mut self) -> Result<(), LedgerError> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        let OpenFile {
+            writer,
+            temporary_path,
+            final_path,
+            ..
+        } = open;
+        let file = writer
+            .into_inner()
+            .map_err(parquet_error(&temporary_path))?;
+        file.sync_all()
+            .map_err(LedgerError::io(&temporary_path, "syncing"))?;
+        self.complete.push((temporary_path, final_path));
+        Ok(())
+    }
+
+    /// Gives the files their names and removes further files of an earlier, longer export.
+    fn publish(&mut self, published: &mut Vec<PathBuf>) -> Result<(), LedgerError> {
+        let parts = self.complete.len();
+        for (temporary_path, final_path) in self.complete.drain(..) {
+            std::fs::rename(&temporary_path, &final_path)
+                .map_err(LedgerError::io(&final_path, "renaming"))?;
+            published.push(final_path);
+        }
+        let mut part = parts + 1;
+        loop {
+            let stale_path = self.output_dir.join(part_name(self.table, part));
+            if !stale_path.exists() {
+                return Ok(());
+            }
+            std::fs::remove_file(&stale_path)
+                .map_err(LedgerError::io(&stale_path, "removing an earlier export"))?;
+            part += 1;
+        }
+    }
+}
+
+impl Drop for TableWriter<'_> {
+    /// An export that failed leaves no temporary files behind; what cannot be removed is
+    /// overwritten next time.
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            let _ = std::fs::remove_file(&open.temporary_path);
+        }
+        for (temporary_path, _) in self.complete.drain(..) {
+            let _ = std::fs::remove_file(&temporary_path);
+        }
+    }
+}
+
+fn part_name(table: &str, part: usize) -> String {
+    format!("{table}-{part:05}.parquet")
+}
+
+fn parquet_error<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> LedgerError {
+    let path = path.to_path_buf();
+    move |error| LedgerError::Parquet {
+        path,
+        detail: error.to_string(),
+    }
+}

@@ -1,0 +1,464 @@
+//! The thread that writes: it takes rows from the queue, encodes them, writes them, asks for syncs,
+//! answers outcomes, begins new segments and repairs what a failing disk left behind.
+//!
+//! It is a loop over plain state under a lock that is free while the thread waits. On a machine whose
+//! processors are all busy the thread may not be run in time for the 50 ms promise; a caller that
+//! finds predictions waiting too long then writes them itself ([`Writer::help`]).
+//!
+//! A record goes through three places:
+//! `backlog` (encoded, not in the file) -> `unsynced` (in the file, not durable) -> gone (durable,
+//! its caller answered). Positions are counted in encoded bytes since the ledger was opened, so
+//! that they survive a change of segment.
+//!
+//! Encoding is in `encode`, new segments and what to do about a failing disk in `repair`.
+
+mod encode;
+mod repair;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prost::bytes::Bytes;
+
+use self::encode::Chunk;
+use self::repair::Trouble;
+use super::LedgerOptions;
+use super::error::OutcomeError;
+use super::frame::{SEGMENT_HEADER_BYTES, push_mark};
+use super::handle::Receipt;
+use super::index::{IndexEntry, OutcomeIndex, Position};
+use super::queue::{OutcomeReply, Queue, SyncReport, Taken, Wait};
+use super::segment::ActiveSegment;
+use super::syncer::SyncRequest;
+
+/// Written bytes that are synced without waiting for the interval.
+const SYNC_AT_BYTES: u64 = 8 * 1024 * 1024;
+/// Written bytes that may wait for a slow sync before no more rows are taken from the queue.
+const MAX_UNSYNCED_BYTES: u64 = 64 * 1024 * 1024;
+/// How much log may lie behind the index's watermark when there are no outcomes to move it.
+const WATERMARK_STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// How long after the last row the writer still looks into the queue by itself.
+const STAY_ACTIVE: Duration = Duration::from_millis(100);
+
+/// A caller who is answered once the log is durable up to `position`.
+struct Waiter {
+    position: u64,
+    answer: Result<Receipt, OutcomeError>,
+    reply: OutcomeReply,
+}
+
+/// The sync that is under way.
+struct InFlight {
+    /// What will be durable, as a position and as a length of the segment.
+    position: u64,
+    length: u64,
+    requested_at: Instant,
+    watermark: Option<Position>,
+}
+
+/// The writer's state.
+pub struct Writer {
+    ledger_dir: PathBuf,
+    options: LedgerOptions,
+    queue: Arc<Queue>,
+    index: Arc<OutcomeIndex>,
+    sync_requests: Sender<SyncRequest>,
+    segment: ActiveSegment,
+    encoded_position: u64,
+    synced_position: u64,
+    written_position: u64,
+    backlog: VecDeque<Chunk>,
+    unsynced: VecDeque<Chunk>,
+    unsynced_bytes: u64,
+    /// Outcomes that are not yet in the index: id to digest.
+    pending: HashMap<String, Bytes>,
+    waiters: Vec<Waiter>,
+    /// Ids that came back from a sync that failed.
+    returned_entries: Vec<IndexEntry>,
+    in_flight: Option<InFlight>,
+    dirty_since: Option<Instant>,
+    trouble: Option<Trouble>,
+    index_failed: bool,
+    watermark: Position,
+    /// The largest `synced` that a frame in the segment carries.
+    announced: u64,
+    active_until: Instant,
+    closing_since: Option<Instant>,
+}
+
+/// The writer, shared between its thread and the callers that help it; `None` once it has ended.
+pub type SharedWriter = Arc<Mutex<Option<Writer>>>;
+
+/// Works until the queue is closed and everything is durable, or until closing has taken too long.
+/// Returns the number of rows that were accepted and are not in the log. Runs on the writer thread,
+/// which holds the lock except while it waits for something to do.
+pub fn run(shared: &Mutex<Option<Writer>>, queue: &Queue) -> u64 {
+    let mut next_wait = Wait::default();
+    loop {
+        let taken = queue.wait(next_wait);
+        let mut slot = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = slot.as_mut() else {
+            return 0;
+        };
+        writer.step(taken);
+        if let Some(lost_rows) = writer.try_finish() {
+            // Lets go of the index and ends the syncing thread.
+            *slot = None;
+            return lost_rows;
+        }
+        next_wait = writer.plan_wait();
+    }
+}
+
+impl Writer {
+    /// A writer that appends to `segment`.
+    pub fn new(
+        ledger_dir: PathBuf,
+        options: LedgerOptions,
+        queue: Arc<Queue>,
+        index: Arc<OutcomeIndex>,
+        sync_requests: Sender<SyncRequest>,
+        segment: ActiveSegment,
+    ) -> Writer {
+        let watermark = Position {
+            segment: segment.sequence,
+            offset: segment.length,
+        };
+        Writer {
+            ledger_dir,
+            options,
+            queue,
+            index,
+            sync_requests,
+            segment,
+            encoded_position: 0,
+            synced_position: 0,
+            written_position: 0,
+            backlog: VecDeque::new(),
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            pending: HashMap::new(),
+            waiters: Vec::new(),
+            returned_entries: Vec::new(),
+            in_flight: None,
+            dirty_since: None,
+            trouble: None,
+            index_failed: false,
+            watermark,
+            announced: SEGMENT_HEADER_BYTES as u64,
+            active_until: Instant::now(),
+            closing_since: None,
+        }
+    }
+
+    /// What the next wait in the queue depends on.
+    fn plan_wait(&mut self) -> Wait {
+        self.announce_if_quiet();
+        let now = Instant::now();
+        Wait {
+            until: self.wake_at(now),
+            idle: now >= self.active_until,
+            take_rows: self.takes_rows(),
+            closing_seen: self.closing_since.is_some(),
+        }
+    }
+
+    /// Writes the predictions that are in the queue. A caller does this when the writer thread is
+    /// late because the machine gives it no time; it only writes, and leaves syncs, repairs and
+    /// outcomes to the thread.
+    pub fn help(&mut self) {
+        if !self.takes_rows() || self.closing_since.is_some() {
+            return;
+        }
+        let (predictions, bytes) = self.queue.take_late_predictions();
+        if !predictions.is_empty() {
+            self.active_until = Instant::now() + STAY_ACTIVE;
+            self.encode_predictions(predictions, bytes);
+            self.write_backlog();
+        }
+    }
+
+    /// Ends the work when the ledger is being closed and everything is durable, or when closing
+    /// has taken too long: then it returns the number of rows that were accepted and are not in
+    /// the log.
+    fn try_finish(&mut self) -> Option<u64> {
+        let since = self.closing_since?;
+        if self.is_finished() {
+            self.announce_if_quiet();
+            self.finish();
+            return Some(0);
+        }
+        if since.elapsed() > self.options.close_patience {
+            let lost = self.queue.depth() as u64;
+            tracing::error!(
+                rows = lost,
+                "the ledger is closed while its disk fails; these rows are lost"
+            );
+            return Some(lost);
+        }
+        None
+    }
+
+    /// Does what there is to do, in the order that keeps rows moving: answers, rows, repairs,
+    /// syncs.
+    fn step(&mut self, taken: Taken) {
+        let Taken {
+            predictions,
+            prediction_bytes,
+            outcomes,
+            sync,
+            closing,
+        } = taken;
+        if closing && self.closing_since.is_none() {
+            self.closing_since = Some(Instant::now());
+        }
+        if let Some(report) = sync {
+            self.finish_sync(report);
+        }
+        if !predictions.is_empty() || !outcomes.is_empty() {
+            self.active_until = Instant::now() + STAY_ACTIVE;
+            self.encode_predictions(predictions, prediction_bytes);
+            self.encode_outcomes(outcomes);
+        }
+        self.write_backlog();
+        self.repair_if_due();
+        self.start_sync_if_due();
+        metrics::gauge!("bellwether_ledger_queue_rows").set(self.queue.depth() as f64);
+    }
+
+    /// Rows stay in the queue while they could not be written, so that memory stays bounded.
+    fn takes_rows(&self) -> bool {
+        self.trouble.is_none()
+            && self.unsynced_bytes < MAX_UNSYNCED_BYTES
+            && self.waiters.len() < self.options.queue_rows
+            && (self.pending.len() < self.options.queue_rows || self.index_failed)
+    }
+
+    /// When to look again without being woken.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let linger = self.options.linger.min(LedgerOptions::LONGEST_LINGER);
+        let next_look = (now < self.active_until && self.takes_rows()).then(|| now + linger);
+        let next_retry = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+        let next_sync = match (self.dirty_since, &self.in_flight, &self.trouble) {
+            (Some(since), None, None) => Some(since + self.options.sync_interval),
+            _ => None,
+        };
+        let closing_look = self.closing_since.map(|_| now + Duration::from_millis(10));
+        [next_look, next_retry, next_sync, closing_look]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Writes what is encoded, as far as the disk takes it.
+    fn write_backlog(&mut self) {
+        if self.trouble.is_some() {
+            return;
+        }
+        while let Some(mut chunk) = self.backlog.pop_front() {
+            if let Err(error) = self
+                .segment
+                .file
+                .write_at(self.segment.length, &chunk.bytes)
+            {
+                self.backlog.push_front(chunk);
+                self.report_trouble("writing to the ledger failed", &error, false);
+                return;
+            }
+            self.segment.length += chunk.bytes.len() as u64;
+            self.announced = self.segment.synced;
+            self.written_position = chunk.end;
+            self.unsynced_bytes += chunk.bytes.len() as u64;
+            self.dirty_since.get_or_insert_with(Instant::now);
+            self.count_written(&mut chunk);
+            self.unsynced.push_back(chunk);
+        }
+    }
+
+    /// The chunk's rows are in a file: they no longer wait.
+    fn count_written(&self, chunk: &mut Chunk) {
+        self.queue.release(
+            std::mem::take(&mut chunk.rows),
+            std::mem::take(&mut chunk.queue_bytes),
+        );
+        let predictions = std::mem::take(&mut chunk.predictions);
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "prediction")
+            .increment(predictions);
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "outcome")
+            .increment(chunk.entries.len() as u64);
+    }
+
+    /// Asks for a sync when someone waits for it, when written rows have waited long enough, or
+    /// when there are many.
+    fn start_sync_if_due(&mut self) {
+        let blocked = self
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.needs_new_segment);
+        if blocked || self.in_flight.is_some() || self.written_position == self.synced_position {
+            return;
+        }
+        let someone_waits = self
+            .waiters
+            .iter()
+            .any(|waiter| waiter.position <= self.written_position);
+        let waited_long = self
+            .dirty_since
+            .is_some_and(|since| since.elapsed() >= self.options.sync_interval);
+        let due = someone_waits
+            || waited_long
+            || self.unsynced_bytes >= SYNC_AT_BYTES
+            || self.closing_since.is_some();
+        if !due {
+            return;
+        }
+        let entries = self.take_unsynced_entries();
+        let reached = Position {
+            segment: self.segment.sequence,
+            offset: self.segment.length,
+        };
+        let far = reached.segment != self.watermark.segment
+            || reached.offset - self.watermark.offset >= WATERMARK_STEP_BYTES;
+        let watermark = (!entries.is_empty() || far).then_some(reached);
+        self.in_flight = Some(InFlight {
+            position: self.written_position,
+            length: self.segment.length,
+            requested_at: Instant::now(),
+            watermark,
+        });
+        let request = SyncRequest {
+            file: Arc::clone(&self.segment.file),
+            entries,
+            watermark,
+        };
+        if let Err(unsent) = self.sync_requests.send(request) {
+            // The syncing thread only ends before this one if it panicked. Without it nothing can
+            // be promised.
+            self.in_flight = None;
+            self.returned_entries.extend(unsent.0.entries);
+            self.report_trouble(
+                "the syncing thread is gone",
+                &std::io::Error::other("thread ended"),
+                true,
+            );
+        }
+    }
+
+    fn take_unsynced_entries(&mut self) -> Vec<IndexEntry> {
+        let mut entries = std::mem::take(&mut self.returned_entries);
+        for chunk in &mut self.unsynced {
+            entries.append(&mut chunk.entries);
+        }
+        entries
+    }
+
+    /// Takes note of a finished sync: answers callers, or prepares the repair.
+    fn finish_sync(&mut self, report: SyncReport) {
+        let Some(in_flight) = self.in_flight.take() else {
+            return;
+        };
+        if let Err(error) = report.result {
+            self.returned_entries.extend(report.entries);
+            self.report_trouble("syncing the ledger failed", &error, true);
+            return;
+        }
+        self.segment.synced = in_flight.length;
+        self.mark_durable(in_flight.position);
+        self.settle_index(&report.entries, report.indexed, in_flight.watermark);
+        let behind = self.written_position > self.synced_position;
+        self.dirty_since = behind.then_some(in_flight.requested_at);
+        self.rotate_if_due();
+    }
+
+    /// Everything up to `position` is durable: let go of it and answer those who waited for it.
+    fn mark_durable(&mut self, position: u64) {
+        self.synced_position = position;
+        while self
+            .unsynced
+            .front()
+            .is_some_and(|chunk| chunk.end <= position)
+        {
+            if let Some(chunk) = self.unsynced.pop_front() {
+                self.unsynced_bytes -= chunk.bytes.len() as u64;
+            }
+        }
+        let waiters = std::mem::take(&mut self.waiters);
+        for waiter in waiters {
+            if waiter.position <= position {
+                answer_caller(waiter.reply, waiter.answer);
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
+    }
+
+    /// Ids that the index knows need not be kept here any more.
+    fn settle_index(&mut self, entries: &[IndexEntry], indexed: bool, watermark: Option<Position>) {
+        if !indexed {
+            self.fail_index();
+            return;
+        }
+        for (outcome_id, _) in entries {
+            self.pending.remove(outcome_id);
+        }
+        if let Some(position) = watermark {
+            self.watermark = position;
+        }
+    }
+
+    /// Writes a mark when everything is durable and no frame says so yet, so that later damage is
+    /// known for what it is. The mark itself needs no sync.
+    fn announce_if_quiet(&mut self) {
+        let quiet = self.backlog.is_empty() && self.in_flight.is_none() && self.trouble.is_none();
+        let all_durable = self.written_position == self.synced_position;
+        if !quiet || !all_durable || self.announced >= self.segment.synced || self.queue.has_rows()
+        {
+            return;
+        }
+        let mut mark = Vec::new();
+        push_mark(&mut mark, self.segment.seed, self.segment.synced);
+        self.announced = self.segment.synced;
+        match self.segment.file.write_at(self.segment.length, &mark) {
+            Ok(()) => self.segment.length += mark.len() as u64,
+            // Nothing is lost without it, and the next write overwrites what there is of it.
+            Err(error) => tracing::warn!(%error, "a mark could not be written to the ledger"),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.backlog.is_empty()
+            && self.in_flight.is_none()
+            && self.trouble.is_none()
+            && self.written_position == self.synced_position
+            && !self.queue.has_rows()
+    }
+
+    /// Last acts of a clean close: the final mark on disk, the index complete so that the next open
+    /// replays nothing.
+    fn finish(&mut self) {
+        if let Err(error) = self.segment.file.sync() {
+            tracing::warn!(%error, "the ledger's final mark could not be synced; all records are durable");
+            return;
+        }
+        if self.index_failed {
+            return;
+        }
+        let watermark = Position {
+            segment: self.segment.sequence,
+            offset: self.segment.length,
+        };
+        if let Err(error) = self.index.commit(&[], watermark) {
+            tracing::warn!(%error, "the index's watermark could not be stored; the next start replays more of the log");
+        }
+    }
+}
+
+/// A caller that has left is no error: its outcome is in the log all the same.
+fn answer_caller(reply: OutcomeReply, answer: Result<Receipt, OutcomeError>) {
+    let _ = reply.send(answer);
+}

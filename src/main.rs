@@ -1,0 +1,7 @@
+//! The `bellwether` command; see `bellwether --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bellwether::cli::main()
+}

@@ -1,0 +1,138 @@
+//! One model version: a folder `models/<name>/<version>/`.
+//!
+//! `model.onnx` is all it needs; `model.toml` says what the graph cannot, `golden.json` holds
+//! outputs it must reproduce. A version is loaded whole or refused with a reason; nothing is
+//! loaded while requests wait.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use onnx_ml::Model;
+use sha2::{Digest, Sha256};
+
+use super::golden::Golden;
+use super::manifest::Manifest;
+use super::scoring::Scoring;
+use crate::features::view::View;
+use crate::features::views::Views;
+use crate::telemetry::model_latency;
+
+/// The largest `model.onnx` that is read, in bytes.
+const MAX_MODEL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The largest `model.toml` or `golden.json` that is read, in bytes.
+const MAX_SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A loaded version.
+pub struct ModelVersion {
+    pub name: String,
+    pub version: String,
+    /// SHA-256 over the bytes of `model.onnx` and `model.toml`.
+    pub digest: [u8; 32],
+    pub graph: Model,
+    pub manifest: Option<Manifest>,
+    /// How it is scored over a feature view, or why it is served raw only.
+    pub scoring: Result<Scoring, Vec<String>>,
+    /// Time spent in this version, per score.
+    pub latency: metrics::Histogram,
+}
+
+impl std::fmt::Debug for ModelVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelVersion({}/{})", self.name, self.version)
+    }
+}
+
+impl ModelVersion {
+    /// Loads the version in `folder` and checks it against the views.
+    ///
+    /// # Errors
+    /// The reason the version cannot be served, naming the file: unreadable, refused by the
+    /// runtime, a manifest that does not fit graph or views, a golden row not reproduced. A
+    /// version without manifest is not refused for what does not bind: see
+    /// [`ModelVersion::scoring`].
+    pub fn load(folder: &Path, name: &str, version: &str, views: &Views) -> Result<Self, String> {
+        let bytes = read_file(&folder.join("model.onnx"), MAX_MODEL_BYTES)?
+            .ok_or("model.onnx is missing")?;
+        let manifest_bytes = read_file(&folder.join("model.toml"), MAX_SIDE_FILE_BYTES)?;
+        let golden_bytes = read_file(&folder.join("golden.json"), MAX_SIDE_FILE_BYTES)?;
+
+        let mut hasher = Sha256::new();
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes);
+        hasher.update(manifest_bytes.as_deref().unwrap_or_default());
+        let digest = hasher.finalize().into();
+
+        let graph = Model::from_bytes(&bytes).map_err(|error| format!("model.onnx: {error}"))?;
+        let manifest = manifest_bytes.as_deref().map(parse_manifest).transpose()?;
+        if let Some(golden_bytes) = golden_bytes {
+            let golden: Golden = serde_json::from_slice(&golden_bytes)
+                .map_err(|error| format!("golden.json: {error}"))?;
+            golden.check(&graph)?;
+        }
+        let scoring = match &manifest {
+            Some(manifest) => {
+                let view = view_of(manifest, views).map_err(|problem| format!("model.toml: {problem}"))?;
+                let bound = Scoring::bind(&graph, Some(manifest), view);
+                Ok(bound.map_err(|problems| problems.join("; "))?)
+            }
+            None => bind_by_name(&graph, views),
+        };
+        Ok(ModelVersion {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            digest,
+            graph,
+            manifest,
+            scoring,
+            latency: model_latency(name, version),
+        })
+    }
+}
+
+fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("model.toml: {error}"))?;
+    toml::from_str(text).map_err(|error| format!("model.toml: {}", error.to_string().trim_end()))
+}
+
+fn view_of<'a>(manifest: &Manifest, views: &'a Views) -> Result<&'a Arc<View>, String> {
+    let names: Vec<&str> = views.all().iter().map(|view| view.name.as_str()).collect();
+    match (&manifest.model.view, views.all()) {
+        (Some(name), _) => views
+            .get(name)
+            .ok_or_else(|| format!("[model] view {name:?}: the feature views are: {}", names.join(", "))),
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(format!("[model] view is missing; the feature views are: {}", names.join(", ")))
+        }
+    }
+}
+
+/// Without a manifest the first view that has every input is taken.
+fn bind_by_name(graph: &Model, views: &Views) -> Result<Scoring, Vec<String>> {
+    let mut problems = Vec::new();
+    for view in views.all() {
+        match Scoring::bind(graph, None, view) {
+            Ok(scoring) => return Ok(scoring),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() {
+        problems.push("there is no feature view to bind to".to_owned());
+    }
+    Err(problems)
+}
+
+/// The file's bytes, `None` when there is no such file.
+fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let size = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{name}: {error}")),
+    };
+    if size > limit {
+        return Err(format!("{name}: is {size} bytes; at most {limit} are read"));
+    }
+    std::fs::read(path).map(Some).map_err(|error| format!("{name}: {error}"))
+}

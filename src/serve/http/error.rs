@@ -1,0 +1,132 @@
+//! What a refusal looks like: a status and `{"error": "…"}`.
+//!
+//! What the caller sees says what was wrong, where, and what to do. What only the operator should
+//! see goes to the log instead, under a 5xx.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::ledger::{AppendError, OutcomeError};
+use crate::score::ScoreError;
+use crate::store::StoreError;
+
+/// The body of every refusal.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"error": "features.tenure: expected int64, found the string \"x\""}))]
+pub struct ErrorBody {
+    /// What was wrong, in which field, what was found and what was expected.
+    pub error: String,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+    /// Seconds after which trying again makes sense.
+    retry_after: Option<u32>,
+    /// The connection cannot be used further: part of the request is still unread.
+    close: bool,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
+        ApiError { status, message: message.into(), retry_after: None, close: false }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub fn unprocessable(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    pub fn unavailable(message: impl Into<String>, retry_after: u32) -> ApiError {
+        let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// Says that the connection is closed after this answer.
+    pub fn closing(mut self) -> ApiError {
+        self.close = true;
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::error!(status = self.status.as_u16(), error = self.message, "request failed");
+        }
+        let mut response = (self.status, Json(ErrorBody { error: self.message })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<ScoreError> for ApiError {
+    fn from(error: ScoreError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            ScoreError::UnknownCustomer { .. } | ScoreError::UnknownModel { .. } => {
+                ApiError::not_found(message)
+            }
+            ScoreError::Unbound { .. } | ScoreError::Override(_) => ApiError::unprocessable(message),
+            ScoreError::NoModels | ScoreError::NoView => ApiError::unavailable(message, 5),
+            ScoreError::Ledger(error) => error.into(),
+            ScoreError::Store(error) => error.into(),
+            // The model was given what its view allows and still gave no number: the features
+            // are the caller's to mend, the reason is in the message.
+            ScoreError::Model { .. } => ApiError::unprocessable(message),
+            ScoreError::Assemble(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Damaged { .. } => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+            StoreError::InUse(_) | StoreError::Io(_) => ApiError::unavailable(error.to_string(), 5),
+        }
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            AppendError::Full { .. } => ApiError::unavailable(message, 1),
+            AppendError::Unavailable | AppendError::Closed => ApiError::unavailable(message, 5),
+            AppendError::TooLarge { .. } => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message),
+            AppendError::Invalid { .. } => ApiError::unprocessable(message),
+        }
+    }
+}
+
+impl From<OutcomeError> for ApiError {
+    fn from(error: OutcomeError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            OutcomeError::Refused(refused) => refused.into(),
+            OutcomeError::Conflict => ApiError::new(StatusCode::CONFLICT, message),
+            OutcomeError::Unconfirmed { .. } => ApiError::unavailable(message, 1),
+        }
+    }
+}

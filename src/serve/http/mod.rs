@@ -1,0 +1,118 @@
+//! The HTTP interface: one file per group of routes, handlers that parse, call one function and
+//! render.
+//!
+//! * [`error`] – what every refusal looks like.
+//! * [`body`] – reading request bodies within limits.
+//! * [`score`], [`outcomes`], [`customers`], [`models`] – `/v1`.
+//! * [`inference`] – `/v2`, the Open Inference Protocol.
+//! * [`operation`] – health, metrics, documentation.
+
+pub mod body;
+pub mod customers;
+pub mod error;
+pub mod inference;
+pub mod models;
+pub mod operation;
+pub mod outcomes;
+pub mod score;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use self::error::ApiError;
+use super::App;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Bellwether",
+    description = "Scores customers with ONNX models, says why, and records what happened. \
+                   Every error is a JSON object {\"error\": \"…\"} that names the field.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct ApiDoc;
+
+/// The routes together with their description; a route cannot be in one and not in the other.
+fn documented_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(score::score))
+        .routes(routes!(outcomes::record_outcome))
+        .routes(routes!(
+            customers::get_customer,
+            customers::put_customer,
+            customers::delete_customer
+        ))
+        .routes(routes!(models::list_models))
+        .routes(routes!(inference::server_metadata))
+        .routes(routes!(inference::server_live))
+        .routes(routes!(inference::server_ready))
+        .routes(routes!(inference::repository_index))
+        .routes(routes!(inference::model_metadata))
+        .routes(routes!(inference::model_version_metadata))
+        .routes(routes!(inference::model_ready))
+        .routes(routes!(inference::model_version_ready))
+        .routes(routes!(inference::model_infer))
+        .routes(routes!(inference::model_version_infer))
+        .routes(routes!(operation::livez))
+        .routes(routes!(operation::readyz))
+        .routes(routes!(operation::metrics))
+}
+
+/// The OpenAPI description of all routes, as pretty JSON.
+///
+/// # Errors
+/// When the description cannot be written as JSON.
+pub fn openapi_json() -> Result<String, serde_json::Error> {
+    let (_, openapi) = documented_routes().split_for_parts();
+    serde_json::to_string_pretty(&openapi)
+}
+
+/// The whole request stack.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, openapi) = documented_routes().split_for_parts();
+    routes
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        // Outermost, so that every answer is counted, refusals included.
+        .layer(middleware::from_fn(measure))
+        .with_state(app)
+}
+
+async fn no_such_route(request: Request) -> ApiError {
+    let path = crate::features::value::shorten(request.uri().path(), 100);
+    ApiError::not_found(format!("no route {} {path}; see /docs", request.method()))
+}
+
+async fn wrong_method(State(_): State<Arc<App>>, method: Method) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("the method {method} is not allowed here; see /docs"),
+    )
+}
+
+/// Counts and times every request by its route, never by its path.
+async fn measure(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = match route {
+        Some(route) => metrics::SharedString::from(route.as_str().to_owned()),
+        None => metrics::SharedString::const_str("none"),
+    };
+    metrics::histogram!("bellwether_http_seconds", "route" => route.clone())
+        .record(started.elapsed());
+    let status = metrics::SharedString::from(response.status().as_str().to_owned());
+    metrics::counter!("bellwether_http_requests_total", "route" => route, "status" => status)
+        .increment(1);
+    response
+}

@@ -1,0 +1,39 @@
+"""Fixtures: a server that most tests share, and customers nobody else uses."""
+
+import itertools
+
+import pytest
+from server import BINARY, Server
+
+
+def pytest_sessionstart(session):
+    if not BINARY.is_file():
+        pytest.exit(f"{BINARY} not found: run ./test, or build and name the binary in BELLWETHER_BIN", returncode=4)
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory):
+    """One server with the sample models for every test that does not need one of its own."""
+    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def client(shared_server):
+    client = shared_server.client()
+    yield client
+    client.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def customer_id():
+    """An id no other test uses."""
+    return f"customer-{next(_numbers)}"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return tmp_path / "data"

@@ -1,0 +1,16 @@
+"""Reading what `bellwether ledger export` wrote."""
+
+import polars
+from server import succeed
+
+
+def export(data_dir, output):
+    """Exports the ledger of a stopped server; returns (predictions, outcomes) as data frames."""
+    succeed("ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", output, timeout=600)
+    return read(output, "predictions"), read(output, "outcomes")
+
+
+def read(output, table):
+    files = sorted(output.glob(f"{table}-*.parquet"))
+    assert files, f"no {table}-*.parquet in {sorted(p.name for p in output.iterdir())}"
+    return polars.concat([polars.read_parquet(file) for file in files])

@@ -1,0 +1,429 @@
+"""What an operations team relies on: health, metrics, the description of the API, logs that hold no
+personal data, configuration with a stated precedence, and a shutdown that finishes what was begun."""
+
+import json
+import re
+import signal
+import socket
+import time
+import uuid
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from models import reference
+from server import ANSWER_SECONDS, FEATURES, MODELS, STOP_SECONDS, Client, Server, refuse, run, succeed
+from telco import VARIED, customer
+
+# Health.
+
+
+def test_livez_and_readyz_answer(client):
+    assert client.get("/livez").status == 200
+    assert client.get("/readyz").status == 200
+
+
+def test_a_port_is_chosen_and_named(shared_server):
+    host, port = shared_server.address.rsplit(":", 1)
+    assert host == "127.0.0.1" and int(port) > 0
+
+
+# Metrics.
+
+SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)(?: \d+)?$")
+LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+
+def metrics_of(client):
+    """The samples of /metrics: (name, labels as a frozen set of pairs) -> value; and metric -> type."""
+    answer = client.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    samples, types = {}, {}
+    for line in answer.body.decode().splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in types, f"{name} is declared twice"
+            types[name] = kind
+        elif line and not line.startswith("#"):
+            sample = SAMPLE.match(line)
+            assert sample, f"not a sample: {line}"
+            key = (sample["name"], frozenset(LABEL.findall(sample["labels"] or "")))
+            assert key not in samples, f"twice: {line}"
+            samples[key] = float(sample["value"])
+    assert samples
+    return samples, types
+
+
+def stage_histograms(client):
+    """(metric, stage, model, version) -> number of observations, for every histogram with a stage."""
+    samples, types = metrics_of(client)
+    counts = {}
+    for (name, label_pairs), value in samples.items():
+        labels = dict(label_pairs)
+        if "stage" in labels and name.endswith("_count"):
+            metric = name.removesuffix("_count")
+            assert types[metric] == "histogram", f"{metric} is a {types[metric]}: quantiles cannot be added up"
+            counts[(metric, labels["stage"], labels.get("model"), labels.get("version"))] = value
+    return counts
+
+
+def test_every_stage_of_a_score_has_a_histogram_that_moves(client, customer_id):
+    client.store(customer_id, customer())
+    client.score(customer_id)
+    before = stage_histograms(client)
+    assert {stage for _, stage, _, _ in before} >= {"store", "features", "model", "ledger"}
+    assert {(m, v) for _, stage, m, v in before if stage == "model"} >= {("churn", "1"), ("upsell", "1")}
+    for _ in range(10):
+        client.score(customer_id, models=["churn"])
+    after = stage_histograms(client)
+    for key, count in before.items():
+        _, stage, model, _ = key
+        if stage in ("store", "features", "ledger") and model in (None, ""):
+            assert after[key] >= count + 10, key
+        if stage == "model" and model == "churn":
+            assert after[key] >= count + 10, key
+        if stage == "model" and model == "upsell":
+            assert after[key] == count, key
+
+
+def test_histograms_are_cumulative(client, customer_id):
+    client.store(customer_id, customer())
+    client.score(customer_id)
+    samples, _ = metrics_of(client)
+    series = {}
+    for (name, label_pairs), value in samples.items():
+        labels = dict(label_pairs)
+        if name.endswith("_bucket"):
+            bound = float(labels.pop("le").replace("+Inf", "inf"))
+            series.setdefault((name.removesuffix("_bucket"), frozenset(labels.items())), []).append((bound, value))
+    assert series
+    for (name, labels), buckets in series.items():
+        buckets.sort()
+        counts = [count for _, count in buckets]
+        assert counts == sorted(counts), name
+        assert buckets[-1][0] == float("inf")
+        assert samples[(name + "_count", labels)] == counts[-1], name
+
+
+def test_metrics_never_name_a_customer(client):
+    secret = f"nobody-must-read-{uuid.uuid4()}"
+    client.store(secret, customer())
+    client.score(secret)
+    client.post("/v1/score", {"customer_id": secret + "-unknown"})
+    client.post("/v1/score", {"customer_id": secret, "models": ["no-such-model-" + secret]})
+    client.get(f"/no-such-path/{secret}")
+    assert secret not in client.get("/metrics").body.decode()
+
+
+# The description of the API.
+
+
+@pytest.fixture
+def openapi(client):
+    answer = client.get("/openapi.json")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    return answer.json()
+
+
+def without_names(path):
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+# Every route the acceptance tests call.
+ROUTES = [
+    ("post", "/v1/score"),
+    ("post", "/v1/outcomes"),
+    ("put", "/v1/customers/{}"),
+    ("get", "/v1/customers/{}"),
+    ("delete", "/v1/customers/{}"),
+    ("get", "/v2"),
+    ("get", "/v2/health/live"),
+    ("get", "/v2/health/ready"),
+    ("get", "/v2/models/{}"),
+    ("get", "/v2/models/{}/ready"),
+    ("post", "/v2/models/{}/infer"),
+    ("get", "/v2/models/{}/versions/{}"),
+    ("get", "/v2/models/{}/versions/{}/ready"),
+    ("post", "/v2/models/{}/versions/{}/infer"),
+    ("post", "/v2/repository/index"),
+    ("get", "/livez"),
+    ("get", "/readyz"),
+    ("get", "/metrics"),
+]
+
+
+def test_every_route_is_described(openapi):
+    described = {(m, without_names(path)) for path, methods in openapi["paths"].items() for m in methods}
+    assert set(ROUTES) <= described
+    assert openapi["openapi"].startswith("3.")
+    assert openapi["info"]["title"] and openapi["info"]["version"]
+
+
+def test_every_described_route_answers(client, openapi):
+    bodies = {
+        "/v1/score": {"customer_id": "described"},
+        "/v1/outcomes": {"customer_id": "described", "outcome": "churn"},
+        "/v1/customers/{}": {"features": customer()},
+        "/v2/models/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
+        "/v2/models/{}/versions/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
+        "/v2/repository/index": {},
+    }
+    for path, methods in openapi["paths"].items():
+        template = without_names(path)
+        for method, operation in methods.items():
+            if method not in ("get", "put", "post", "delete", "patch"):
+                continue
+            client.store("described", customer())
+            filled = path
+            for name in re.findall(r"\{([^}]*)\}", path):
+                value = "1" if "version" in name else "churn" if "/models/" in path else "described"
+                filled = filled.replace("{%s}" % name, value)
+            body = bodies.get(template, {}) if method in ("put", "post", "patch") else None
+            answer = client.request(method.upper(), filled, body)
+            assert answer.status < 300, f"{method} {filled}: {answer}"
+            assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status} is not described"
+
+
+def test_every_reference_in_the_description_leads_somewhere(openapi):
+    text = json.dumps(openapi)
+    for target in set(re.findall(r'"\$ref": "#/([^"]+)"', text)):
+        place = openapi
+        for step in target.split("/"):
+            assert step in place, target
+            place = place[step]
+
+
+def test_errors_are_described_as_they_are(openapi):
+    responses = openapi["paths"]["/v1/score"]["post"]["responses"]
+    assert any(status.startswith("4") for status in responses), list(responses)
+
+
+def follow(client, path):
+    """GET with up to three redirects inside the server."""
+    for _ in range(3):
+        answer = client.get(path)
+        if answer.status not in (301, 302, 303, 307, 308):
+            break
+        path = urljoin(path, answer.headers["Location"])
+        assert not urlsplit(path).netloc or urlsplit(path).netloc.startswith("127.0.0.1"), path
+        path = urlsplit(path).path
+    return path, answer
+
+
+def test_docs_come_whole_from_the_binary(client):
+    path, page = follow(client, "/docs")
+    assert page.status == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    html = page.body.decode()
+    loaded = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)["']""", html)
+    assert loaded, "a page without scripts shows nothing"
+    for url in loaded:
+        if url.startswith(("data:", "#")):
+            continue
+        assert not urlsplit(url).netloc, f"{url} comes from elsewhere"
+        asset = client.get(urljoin(path, url))
+        assert asset.status == 200, url
+        if asset.headers["Content-Type"].startswith("text/css"):
+            assert not re.search(r"url\(\s*['\"]?(?:https?:)?//", asset.body.decode()), url
+
+
+# Logs.
+
+
+def test_logs_are_json_lines_without_personal_data(data_dir):
+    secret_id = "kunde-0815-geheim"
+    secrets = [secret_id, "7431.1875", "Secret payment", "secret-outcome-id", "not-a-number-secret"]
+    with Server(data_dir) as server:
+        client = server.client()
+        client.store(secret_id, customer(total_charges=7431.1875, payment_method="Secret payment"))
+        scored = client.score(secret_id, explain=19, features={"monthly_charges": 7431.1875})
+        outcome = {"outcome_id": "secret-outcome-id", "customer_id": secret_id, "outcome": "churn", "value": 7431.1875}
+        assert client.post("/v1/outcomes", outcome).status in (200, 201)
+        assert client.post("/v1/outcomes", {**outcome, "value": 1}).status == 409
+        # Errors tell the caller what was wrong; the log must not repeat it.
+        assert client.post("/v1/score", {"customer_id": secret_id + "x"}).status == 404
+        wrong = {"customer_id": secret_id, "features": {"tenure": "not-a-number-secret"}}
+        assert 400 <= client.post("/v1/score", wrong).status < 500
+        assert 400 <= client.put(f"/v1/customers/{secret_id}", {"features": wrong["features"]}).status < 500
+        inputs = reference("churn").oip_inputs([customer(payment_method="Secret payment", total_charges=7431.1875)])
+        assert client.post("/v2/models/churn/infer", {"inputs": inputs}).status == 200
+        assert client.get(f"/v1/customers/{secret_id}").status == 200
+        assert client.get(f"/{secret_id}").status == 404
+        client.delete(f"/v1/customers/{secret_id}")
+    assert scored["prediction_id"]
+    assert server.log
+    for line in server.log:
+        json.loads(line)
+        for secret in secrets:
+            assert secret not in line, line
+
+
+# Shutdown.
+
+
+def test_sigterm_and_sigint_stop_an_idle_server_with_code_0(data_dir):
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        server = Server(data_dir)
+        idle = server.client()  # an open connection that asks for nothing must not hold it up
+        assert idle.get("/livez").status == 200
+        started = time.monotonic()
+        server.process.send_signal(stop_signal)
+        assert server.wait() == 0
+        assert time.monotonic() - started < STOP_SECONDS
+
+
+def test_what_is_in_flight_at_sigterm_is_finished(data_dir):
+    # Given requests whose handlers are running and wait for the rest of their bodies
+    # (the server's "100 Continue" says that they are),
+    server = Server(data_dir)
+    server.client().store("in-flight", customer())
+    host, port = server.address.rsplit(":", 1)
+    body = json.dumps({"customer_id": "in-flight"}).encode()
+    head = (
+        "POST /v1/score HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    connections = []
+    for _ in range(20):
+        connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS)
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body[:5])
+        connections.append(connection)
+
+    # when the server is told to stop and takes no new work,
+    server.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            newcomer = Client(server.address)
+            refused = newcomer.get("/readyz").status == 503
+            newcomer.close()
+        except OSError:
+            refused = True
+        if refused:
+            break
+        time.sleep(0.01)
+    assert refused, "still ready after SIGTERM"
+
+    # then all of them are answered, and it ends well.
+    for connection in connections:
+        connection.sendall(body[5:])
+    for connection in connections:
+        with connection:
+            answered = connection.recv(65536)
+            assert answered.startswith(b"HTTP/1.1 200 "), answered
+            assert b"prediction_id" in answered
+    assert server.wait() == 0
+    succeed("ledger", "verify", "--data-dir", data_dir)
+
+
+# Configuration: the flag wins over the environment, which wins over bellwether.toml.
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_listen_is_taken_from_the_environment(data_dir):
+    address = f"127.0.0.1:{free_port()}"
+    with Server(data_dir, listen=None, env={"BELLWETHER_LISTEN": address}) as server:
+        assert server.address == address
+
+
+def test_everything_is_taken_from_the_environment(tmp_path):
+    settings = {
+        "BELLWETHER_LISTEN": "127.0.0.1:0",
+        "BELLWETHER_DATA_DIR": str(tmp_path / "data"),
+        "BELLWETHER_MODELS": str(MODELS),
+        "BELLWETHER_FEATURES": str(FEATURES),
+    }
+    with Server(None, models=None, features=None, listen=None, env=settings, cwd=tmp_path) as server:
+        server.client().store("c", customer())
+        assert server.client().score("c")["predictions"]
+    assert (tmp_path / "data" / "ledger").is_dir()
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "flag"])
+def test_flag_wins_over_environment_wins_over_file(tmp_path, source):
+    (tmp_path / "bellwether.toml").write_text(
+        f"""
+listen = "127.0.0.1:0"
+data_dir = "{tmp_path / 'file'}"
+models = "{MODELS}"
+features = "{FEATURES}"
+"""
+    )
+    env = {"BELLWETHER_DATA_DIR": str(tmp_path / "environment")} if source != "file" else {}
+    data_dir = tmp_path / "flag" if source == "flag" else None
+    with Server(data_dir, models=None, features=None, listen=None, env=env, cwd=tmp_path):
+        made = [name for name in ("file", "environment", "flag") if (tmp_path / name).exists()]
+    assert made == [source]
+
+
+def test_a_mistake_in_the_configuration_file_is_named(tmp_path):
+    (tmp_path / "bellwether.toml").write_text('lisen = "127.0.0.1:0"\n')
+    arguments = ["--data-dir", tmp_path / "data", "--models", MODELS, "--features", FEATURES]
+    said = refuse("serve", "--listen", "127.0.0.1:0", *arguments, cwd=tmp_path)
+    assert "bellwether.toml" in said and "lisen" in said
+    assert "lisen" in refuse("check", "--models", MODELS, "--features", FEATURES, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "flag, value", [("--listen", "nonsense"), ("--listen", "127.0.0.1:99999"), ("--features", "nowhere"), ("--port", "1")]
+)
+def test_a_wrong_flag_is_refused_by_name(tmp_path, flag, value):
+    flags = {"--listen": "127.0.0.1:0", "--data-dir": tmp_path / "data", "--models": MODELS, "--features": FEATURES}
+    flags[flag] = value
+    said = refuse("serve", *[text for pair in flags.items() for text in pair], cwd=tmp_path)
+    assert flag.lstrip("-") in said or value in said
+
+
+def test_listening_beyond_loopback_without_keys_is_refused(tmp_path):
+    arguments = ["--data-dir", tmp_path / "data", "--models", MODELS, "--features", FEATURES]
+    assert "0.0.0.0" in refuse("serve", "--listen", "0.0.0.0:0", *arguments)
+
+
+def test_a_port_in_use_is_a_clear_error(shared_server, tmp_path):
+    arguments = ["--data-dir", tmp_path / "data", "--models", MODELS, "--features", FEATURES]
+    assert shared_server.address in refuse("serve", "--listen", shared_server.address, *arguments)
+
+
+def test_a_data_directory_in_use_is_a_clear_error(data_dir):
+    with Server(data_dir) as server:
+        arguments = ["--listen", "127.0.0.1:0", "--data-dir", data_dir, "--models", MODELS, "--features", FEATURES]
+        said = refuse("serve", *arguments)
+        assert str(data_dir) in said and "in use" in said
+        assert server.client().get("/readyz").status == 200
+
+
+# The command line.
+
+
+def subcommands(arguments=()):
+    """Every command below `bellwether ARGUMENTS`, found in its --help."""
+    listed = re.search(r"^Commands:\n((?:  .*\n|\n)+)", run(*arguments, "--help").stdout + "\n", re.MULTILINE)
+    found = []
+    if listed:
+        for name in re.findall(r"^  ([a-z][a-z0-9-]*)", listed[1], re.MULTILINE):
+            if name != "help":
+                found += [(*arguments, name), *subcommands((*arguments, name))]
+    return found
+
+
+def test_every_command_has_help_with_an_example():
+    commands = subcommands()
+    assert {("serve",), ("demo",), ("check",), ("ledger", "verify"), ("ledger", "export"), ("features", "push")} <= set(
+        commands
+    )
+    for command in commands:
+        said = succeed(*command, "--help").stdout
+        assert re.search(r"^examples?:", said, re.IGNORECASE | re.MULTILINE), f"{command}: no example\n{said}"
+        assert "bellwether " + " ".join(command) in said, f"{command}: the example is of something else\n{said}"
+
+
+def test_version_is_told():
+    assert re.match(r"^bellwether \d+\.\d+\.\d+", succeed("--version").stdout)
