@@ -108,7 +108,8 @@ impl Config {
 
     fn read(file: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        toml::from_str(&text).map_err(|e| format!("{}: {}", file.display(), e.to_string().trim_end()))
+        toml::from_str(&text)
+            .map_err(|e| format!("{}: {}", file.display(), e.to_string().trim_end()))
     }
 
     /// The address to listen on, refused when other machines could reach it without keys.
@@ -117,7 +118,10 @@ impl Config {
     /// What is wrong with `listen` and what to do.
     pub fn listen_address(&self) -> Result<SocketAddr, String> {
         let address: SocketAddr = self.listen.parse().map_err(|_| {
-            format!("listen: expected an address like 127.0.0.1:8080, found {:?}", self.listen)
+            format!(
+                "listen: expected an address like 127.0.0.1:8080, found {:?}",
+                self.listen
+            )
         })?;
         if !address.ip().is_loopback() && !self.allow_remote_without_keys {
             return Err(format!(

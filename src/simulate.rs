@@ -50,7 +50,11 @@ const TEXT_COLUMNS: [&str; 15] = [
 /// The schema of [`customers`]: the key, the text columns, then the numbers.
 pub fn schema() -> SchemaRef {
     let mut fields = vec![Field::new("customer_id", DataType::Utf8, false)];
-    fields.extend(TEXT_COLUMNS.iter().map(|name| Field::new(*name, DataType::Utf8, false)));
+    fields.extend(
+        TEXT_COLUMNS
+            .iter()
+            .map(|name| Field::new(*name, DataType::Utf8, false)),
+    );
     fields.push(Field::new("senior_citizen", DataType::Int64, false));
     fields.push(Field::new("tenure", DataType::Int64, false));
     fields.push(Field::new("monthly_charges", DataType::Float64, false));
@@ -78,11 +82,15 @@ pub fn customers(
 }
 
 fn batch(random: &mut fastrand::Rng, first: u64, count: u64) -> Result<RecordBatch, String> {
-    let keys: Vec<String> = (first..first + count).map(|number| format!("C-{number:06}")).collect();
+    let keys: Vec<String> = (first..first + count)
+        .map(|number| format!("C-{number:06}"))
+        .collect();
     let drawn: Vec<Customer> = (0..count).map(|_| draw(random)).collect();
     let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(keys))];
     for column in 0..TEXT_COLUMNS.len() {
-        let texts = drawn.iter().map(|customer| Some(customer.texts[column].as_str()));
+        let texts = drawn
+            .iter()
+            .map(|customer| Some(customer.texts[column].as_str()));
         columns.push(Arc::new(texts.collect::<StringArray>()));
     }
     let integers = |pick: fn(&Customer) -> i64| -> ArrayRef {
@@ -90,8 +98,18 @@ fn batch(random: &mut fastrand::Rng, first: u64, count: u64) -> Result<RecordBat
     };
     columns.push(integers(|customer| customer.senior_citizen));
     columns.push(integers(|customer| customer.tenure));
-    columns.push(Arc::new(drawn.iter().map(|c| Some(c.monthly_charges)).collect::<Float64Array>()));
-    columns.push(Arc::new(drawn.iter().map(|c| c.total_charges).collect::<Float64Array>()));
+    columns.push(Arc::new(
+        drawn
+            .iter()
+            .map(|c| Some(c.monthly_charges))
+            .collect::<Float64Array>(),
+    ));
+    columns.push(Arc::new(
+        drawn
+            .iter()
+            .map(|c| c.total_charges)
+            .collect::<Float64Array>(),
+    ));
     RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
 }
 
@@ -142,9 +160,19 @@ fn draw(random: &mut fastrand::Rng) -> Customer {
     let total_charges =
         (tenure > 0).then(|| cents(monthly_charges * tenure as f64 * (0.94 + random.f64() * 0.12)));
     let partner = percent(random, 48);
-    let payment = ["Electronic check", "Mailed check", "Bank transfer (automatic)", "Credit card (automatic)"];
+    let payment = [
+        "Electronic check",
+        "Mailed check",
+        "Bank transfer (automatic)",
+        "Credit card (automatic)",
+    ];
     let mut texts = vec![
-        if percent(random, 50) { "Male" } else { "Female" }.to_owned(),
+        if percent(random, 50) {
+            "Male"
+        } else {
+            "Female"
+        }
+        .to_owned(),
         yes_no(partner),
         yes_no(percent(random, if partner { 52 } else { 10 })),
         yes_no(phone),
@@ -179,11 +207,21 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_customers_whatever_the_batch_size() {
         let all = |batch_rows| {
-            let batches: Vec<RecordBatch> =
-                customers(100, 7, batch_rows).collect::<Result<_, _>>().unwrap();
+            let batches: Vec<RecordBatch> = customers(100, 7, batch_rows)
+                .collect::<Result<_, _>>()
+                .unwrap();
             arrow::compute::concat_batches(&schema(), &batches).unwrap()
         };
         assert_eq!(all(100), all(33));
-        assert_ne!(all(100), arrow::compute::concat_batches(&schema(), &customers(100, 8, 100).collect::<Result<Vec<_>, _>>().unwrap()).unwrap());
+        assert_ne!(
+            all(100),
+            arrow::compute::concat_batches(
+                &schema(),
+                &customers(100, 8, 100)
+                    .collect::<Result<Vec<_>, _>>()
+                    .unwrap()
+            )
+            .unwrap()
+        );
     }
 }

@@ -28,12 +28,18 @@ pub fn start_logging() {
         .ok()
         .and_then(|filter| EnvFilter::try_new(filter).ok())
         .unwrap_or_else(|| EnvFilter::new("info,tract=warn,fjall=warn,lsm_tree=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second start (tests run several servers in one process) leaves the first in place.
     let _ = if std::io::stderr().is_terminal() {
         builder.with_target(false).try_init()
     } else {
-        builder.json().flatten_event(true).with_target(false).try_init()
+        builder
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .try_init()
     };
 }
 
@@ -48,7 +54,9 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
             let builder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
                 .map_err(|error| error.to_string())?;
-            let handle = builder.install_recorder().map_err(|error| error.to_string())?;
+            let handle = builder
+                .install_recorder()
+                .map_err(|error| error.to_string())?;
             describe();
             Ok(handle)
         })
@@ -60,22 +68,46 @@ fn describe() {
         "bellwether_stage_seconds",
         "Time of one stage of a score: store, features, model (by model and version), ledger."
     );
-    describe_histogram!("bellwether_http_seconds", "Time from request head to response, by route.");
-    describe_counter!("bellwether_http_requests_total", "Requests answered, by route and status.");
+    describe_histogram!(
+        "bellwether_http_seconds",
+        "Time from request head to response, by route."
+    );
+    describe_counter!(
+        "bellwether_http_requests_total",
+        "Requests answered, by route and status."
+    );
     describe_counter!(
         "bellwether_feature_missing_total",
         "Scores that used a feature without a value."
     );
-    describe_counter!("bellwether_feature_stale_total", "Scores that used a value over its max_age.");
+    describe_counter!(
+        "bellwether_feature_stale_total",
+        "Scores that used a value over its max_age."
+    );
     describe_counter!(
         "bellwether_feature_unknown_total",
         "Scores that used a value not among the declared ones."
     );
-    describe_gauge!("bellwether_model_ready", "1 for a version that is served, 0 for a refused one.");
-    describe_counter!("bellwether_ledger_rows_total", "Rows written to the ledger, by kind.");
-    describe_gauge!("bellwether_ledger_queue_rows", "Rows waiting to be written to the ledger.");
-    describe_histogram!("bellwether_ledger_sync_seconds", "Time of one fsync of the ledger.");
-    describe_counter!("bellwether_ledger_write_errors_total", "Failed writes of the ledger.");
+    describe_gauge!(
+        "bellwether_model_ready",
+        "1 for a version that is served, 0 for a refused one."
+    );
+    describe_counter!(
+        "bellwether_ledger_rows_total",
+        "Rows written to the ledger, by kind."
+    );
+    describe_gauge!(
+        "bellwether_ledger_queue_rows",
+        "Rows waiting to be written to the ledger."
+    );
+    describe_histogram!(
+        "bellwether_ledger_sync_seconds",
+        "Time of one fsync of the ledger."
+    );
+    describe_counter!(
+        "bellwether_ledger_write_errors_total",
+        "Failed writes of the ledger."
+    );
 }
 
 /// The stages of a score that are not a model's.
@@ -87,8 +119,13 @@ pub struct StageTimers {
 
 impl Default for StageTimers {
     fn default() -> Self {
-        let stage = |name: &'static str| metrics::histogram!("bellwether_stage_seconds", "stage" => name);
-        StageTimers { store: stage("store"), features: stage("features"), ledger: stage("ledger") }
+        let stage =
+            |name: &'static str| metrics::histogram!("bellwether_stage_seconds", "stage" => name);
+        StageTimers {
+            store: stage("store"),
+            features: stage("features"),
+            ledger: stage("ledger"),
+        }
     }
 }
 

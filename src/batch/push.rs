@@ -51,14 +51,21 @@ impl ColumnMap {
                 key = Some(column);
                 continue;
             }
-            let found = view.features().iter().position(|f| plain_name(&f.name) == plain);
+            let found = view
+                .features()
+                .iter()
+                .position(|f| plain_name(&f.name) == plain);
             match found {
                 Some(feature) if view.features()[feature].expression.is_some() => {
-                    return Err(format!("column {name:?}: the feature is derived and cannot be stored; add --ignore {name}"));
+                    return Err(format!(
+                        "column {name:?}: the feature is derived and cannot be stored; add --ignore {name}"
+                    ));
                 }
                 Some(feature) if features.iter().any(|(_, taken)| *taken == feature) => {
                     let feature = &view.features()[feature].name;
-                    return Err(format!("column {name:?}: feature {feature} has a column already"));
+                    return Err(format!(
+                        "column {name:?}: feature {feature} has a column already"
+                    ));
                 }
                 Some(feature) => features.push((column, feature)),
                 None => {
@@ -74,7 +81,8 @@ impl ColumnMap {
                 unmatched.join(", ")
             ));
         }
-        let key = key.ok_or_else(|| format!("no key column; expected one called {}", view.entity))?;
+        let key =
+            key.ok_or_else(|| format!("no key column; expected one called {}", view.entity))?;
         Ok(ColumnMap { key, features })
     }
 
@@ -111,7 +119,10 @@ impl ColumnMap {
         for row in 0..batch.num_rows() {
             match read_row(&keys, &readers, view, row, as_of_us) {
                 Ok(update) => updates.push(update),
-                Err(reason) => rejected.push(RejectedRow { row: first_row + row as u64, reason }),
+                Err(reason) => rejected.push(RejectedRow {
+                    row: first_row + row as u64,
+                    reason,
+                }),
             }
         }
         Ok(updates)
@@ -125,8 +136,13 @@ fn read_row(
     row: usize,
     as_of_us: i64,
 ) -> Result<Update, String> {
-    let key = keys.as_string_opt::<i32>().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row));
-    let key = key.filter(|key| !key.is_empty()).ok_or_else(|| format!("{}: missing", view.entity))?;
+    let key = keys
+        .as_string_opt::<i32>()
+        .filter(|keys| keys.is_valid(row))
+        .map(|keys| keys.value(row));
+    let key = key
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| format!("{}: missing", view.entity))?;
     let mut features = Vec::with_capacity(readers.len());
     for (array, index) in readers {
         let feature = &view.features()[*index];
@@ -139,16 +155,24 @@ fn read_row(
         feature.check(&value).map_err(|error| error.to_string())?;
         features.push((feature.name.clone(), StoredValue { value, as_of_us }));
     }
-    Ok(Update { key: key.to_owned(), features })
+    Ok(Update {
+        key: key.to_owned(),
+        features,
+    })
 }
 
 /// Whether Arrow's cast from `from` keeps every value of the column exactly.
 fn widens(from: &DataType, to: FeatureType) -> bool {
     use DataType::{Boolean, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32};
     match to {
-        FeatureType::Int64 => matches!(from, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32),
+        FeatureType::Int64 => {
+            matches!(from, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32)
+        }
         FeatureType::Float64 => {
-            matches!(from, Float32 | Float64 | Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32)
+            matches!(
+                from,
+                Float32 | Float64 | Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32
+            )
         }
         FeatureType::Bool => from == &Boolean,
         FeatureType::String => false,
@@ -156,7 +180,10 @@ fn widens(from: &DataType, to: FeatureType) -> bool {
 }
 
 fn plain_name(name: &str) -> String {
-    name.chars().filter(|c| *c != '_' && *c != ' ').flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|c| *c != '_' && *c != ' ')
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Writes the rows of `batch` and returns how many were written.
@@ -173,6 +200,9 @@ pub async fn push_batch(
 ) -> Result<u64, String> {
     let updates = map.updates(batch, view, crate::clock::now_us(), first_row, rejected)?;
     let written = updates.len() as u64;
-    store.update(&view.name, updates).await.map_err(|error| error.to_string())?;
+    store
+        .update(&view.name, updates)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(written)
 }

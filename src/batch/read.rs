@@ -52,8 +52,11 @@ fn open_csv(file: &Path) -> Result<Table, String> {
     // Only the header row is read for the names; every column is text.
     let source = File::open(file).map_err(|error| error.to_string())?;
     let (inferred, _) = format.infer_schema(source, Some(0)).map_err(failed)?;
-    let fields: Vec<Field> =
-        inferred.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true)).collect();
+    let fields: Vec<Field> = inferred
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), DataType::Utf8, true))
+        .collect();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let source = File::open(file).map_err(|error| error.to_string())?;
     let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
@@ -62,7 +65,11 @@ fn open_csv(file: &Path) -> Result<Table, String> {
         .build(source)
         .map_err(failed)?;
     let batches = reader.map(|batch| batch.map_err(|error| error.to_string()));
-    Ok(Table { schema, rows: None, batches: Box::new(batches) })
+    Ok(Table {
+        schema,
+        rows: None,
+        batches: Box::new(batches),
+    })
 }
 
 fn open_parquet(file: &Path) -> Result<Table, String> {
@@ -71,7 +78,14 @@ fn open_parquet(file: &Path) -> Result<Table, String> {
         ParquetRecordBatchReaderBuilder::try_new(source).map_err(|error| error.to_string())?;
     let schema = Arc::clone(builder.schema());
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
-    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| error.to_string())?;
+    let reader = builder
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| error.to_string())?;
     let batches = reader.map(|batch| batch.map_err(|error| error.to_string()));
-    Ok(Table { schema, rows, batches: Box::new(batches) })
+    Ok(Table {
+        schema,
+        rows,
+        batches: Box::new(batches),
+    })
 }

@@ -27,7 +27,12 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
     config.listen_address()?;
     let loaded = load_definitions(&config);
     if args.json {
-        let problems: Vec<&str> = loaded.as_ref().err().into_iter().flat_map(|e| e.lines()).collect();
+        let problems: Vec<&str> = loaded
+            .as_ref()
+            .err()
+            .into_iter()
+            .flat_map(|e| e.lines())
+            .collect();
         output::json(&serde_json::json!({"ok": problems.is_empty(), "problems": problems}))?;
     }
     let (views, repository) = loaded?;
@@ -48,7 +53,10 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
             Ok(Err(_)) => "served raw under /v2".to_owned(),
             Err(reason) => reason.clone(),
         };
-        output::line(format_args!("model {} version {}: {binding}", entry.name, entry.version));
+        output::line(format_args!(
+            "model {} version {}: {binding}",
+            entry.name, entry.version
+        ));
     }
     Ok(())
 }

@@ -47,7 +47,8 @@ pub struct DemoArgs {
 /// What kept the server from starting or scoring.
 pub fn run(args: DemoArgs) -> Result<(), String> {
     let mut config = Config::load(&args.config)?;
-    let data_dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
+    let data_dir =
+        tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     config.data_dir = data_dir.path().to_owned();
     config.listen = args.listen;
     config.strict = true;
@@ -57,7 +58,8 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
             Ok(listener) => Ok(listener),
             Err(_) => TcpListener::bind((address.ip(), 0)).await,
         };
-        let listener = listener.map_err(|error| format!("listen: cannot bind {address}: {error}"))?;
+        let listener =
+            listener.map_err(|error| format!("listen: cannot bind {address}: {error}"))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let server = Server::open(config)?;
         load_customers(server.app()).await?;
@@ -65,13 +67,18 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
         if args.once {
             return server.run(listener, std::future::ready(())).await;
         }
-        output::line(format_args!("\nThe server stays up on http://{address} until Ctrl-C."));
+        output::line(format_args!(
+            "\nThe server stays up on http://{address} until Ctrl-C."
+        ));
         server.run(listener, shutdown_signal()?).await
     })
 }
 
 async fn load_customers(app: &App) -> Result<(), String> {
-    let view = app.scorer.customer_view().map_err(|error| error.to_string())?;
+    let view = app
+        .scorer
+        .customer_view()
+        .map_err(|error| error.to_string())?;
     let map = ColumnMap::new(&simulate::schema(), view, &[])?;
     let bar = output::progress(Some(CUSTOMERS));
     let mut rejected = Vec::new();
@@ -96,13 +103,23 @@ async fn show(app: &App, address: &str) -> Result<(), String> {
             explain: Some(REASONS),
             ..ScoreRequest::default()
         };
-        let answer = app.scorer.score(&request).await.map_err(|error| error.to_string())?;
+        let answer = app
+            .scorer
+            .score(&request)
+            .await
+            .map_err(|error| error.to_string())?;
         scored.push((request.customer_id, answer));
     }
     scored.sort_by(|left, right| first_score(&right.1).total_cmp(&first_score(&left.1)));
     let names: Vec<String> = scored
         .first()
-        .map(|(_, answer)| answer.predictions.iter().map(|p| p.version.name.clone()).collect())
+        .map(|(_, answer)| {
+            answer
+                .predictions
+                .iter()
+                .map(|p| p.version.name.clone())
+                .collect()
+        })
         .unwrap_or_default();
     output::line(format_args!(
         "{CUSTOMERS} simulated customers in the store; {SCORED} scored by {}; {SHOWN} of them, from highest to lowest:\n",
@@ -113,27 +130,46 @@ async fn show(app: &App, address: &str) -> Result<(), String> {
     for (customer_id, answer) in scored.iter().step_by(step).take(SHOWN) {
         print_customer(customer_id, answer);
     }
-    let customer = scored.first().map_or("C-000001", |(customer_id, _)| customer_id.as_str());
-    output::line(format_args!("Scores are probabilities. The numbers behind the reasons are log-odds against the model's"));
-    output::line(format_args!("reference customer. upsell is look-alike affinity, not the effect of an offer.\n"));
+    let customer = scored
+        .first()
+        .map_or("C-000001", |(customer_id, _)| customer_id.as_str());
+    output::line(format_args!(
+        "Scores are probabilities. The numbers behind the reasons are log-odds against the model's"
+    ));
+    output::line(format_args!(
+        "reference customer. upsell is look-alike affinity, not the effect of an offer.\n"
+    ));
     output::line("Try it:\n");
-    output::line(format_args!("  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"explain\": 3}}'"));
-    output::line(format_args!("  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"features\": {{\"contract\": \"Two year\"}}}}'"));
+    output::line(format_args!(
+        "  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"explain\": 3}}'"
+    ));
+    output::line(format_args!(
+        "  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"features\": {{\"contract\": \"Two year\"}}}}'"
+    ));
     output::line(format_args!("  curl -s {address}/v1/customers/{customer}"));
-    output::line(format_args!("  curl -s {address}/v1/outcomes -d '{{\"{CUSTOMER}\": \"{customer}\", \"outcome\": \"churn\", \"value\": 1}}'"));
+    output::line(format_args!(
+        "  curl -s {address}/v1/outcomes -d '{{\"{CUSTOMER}\": \"{customer}\", \"outcome\": \"churn\", \"value\": 1}}'"
+    ));
     output::line(format_args!("  open http://{address}/docs"));
     Ok(())
 }
 
 fn first_score(answer: &ScoreAnswer) -> f64 {
-    answer.predictions.first().map_or(0.0, |prediction| prediction.scored.score)
+    answer
+        .predictions
+        .first()
+        .map_or(0.0, |prediction| prediction.scored.score)
 }
 
 fn print_customer(customer_id: &str, answer: &ScoreAnswer) {
     output::line(customer_id);
     for prediction in &answer.predictions {
         let label = prediction.scored.label.as_deref().unwrap_or_default();
-        let reasons = prediction.reasons.as_ref().map(describe).unwrap_or_default();
+        let reasons = prediction
+            .reasons
+            .as_ref()
+            .map(describe)
+            .unwrap_or_default();
         output::line(format_args!(
             "  {:<8} {:>5.1} %  {label:<18} {reasons}",
             prediction.version.name,

@@ -32,7 +32,9 @@ enum FeaturesCommand {
 /// Columns are matched to features by name, ignoring case and underscores. Rows with a value that
 /// does not fit are rejected and listed; the others are written.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether features push --view customer customers.csv --ignore Churn")]
+#[command(
+    after_help = "Example:\n  bellwether features push --view customer customers.csv --ignore Churn"
+)]
 pub struct PushArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -62,11 +64,19 @@ pub fn run(args: FeaturesArgs) -> Result<(), String> {
 fn push(args: &PushArgs) -> Result<(), String> {
     let config = Config::load(&args.config)?;
     let views = Views::load(&config.features).map_err(|errors| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
     let view = views.get(&args.view).ok_or_else(|| {
         let names: Vec<&str> = views.all().iter().map(|view| view.name.as_str()).collect();
-        format!("--view {:?}: no such view; the views are: {}", args.view, names.join(", "))
+        format!(
+            "--view {:?}: no such view; the views are: {}",
+            args.view,
+            names.join(", ")
+        )
     })?;
     let table = Table::open(&args.file)?;
     let in_file = |problem: String| format!("{}: {problem}", args.file.display());
@@ -88,13 +98,22 @@ fn push(args: &PushArgs) -> Result<(), String> {
     }
     bar.finish_and_clear();
     for row in rejected.iter().take(SHOWN_REJECTS) {
-        output::note(format_args!("{} row {}: {}", args.file.display(), row.row, row.reason));
+        output::note(format_args!(
+            "{} row {}: {}",
+            args.file.display(),
+            row.row,
+            row.reason
+        ));
     }
     if rejected.len() > SHOWN_REJECTS {
-        output::note(format_args!("… and {} more rejected rows", rejected.len() - SHOWN_REJECTS));
+        output::note(format_args!(
+            "… and {} more rejected rows",
+            rejected.len() - SHOWN_REJECTS
+        ));
     }
     if args.json {
-        let summary = serde_json::json!({"read": read, "written": written, "rejected": rejected.len()});
+        let summary =
+            serde_json::json!({"read": read, "written": written, "rejected": rejected.len()});
         output::json(&summary)?;
     } else {
         output::line(format_args!("{written} rows written to view {}", view.name));
@@ -102,6 +121,10 @@ fn push(args: &PushArgs) -> Result<(), String> {
     if rejected.is_empty() {
         Ok(())
     } else {
-        Err(format!("{}: {} of {read} rows were rejected", args.file.display(), rejected.len()))
+        Err(format!(
+            "{}: {} of {read} rows were rejected",
+            args.file.display(),
+            rejected.len()
+        ))
     }
 }

@@ -24,7 +24,9 @@ enum LedgerCommand {
 
 /// Read the whole ledger and say whether it is sound
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether ledger verify --data-dir data\n\nExit code 0 when sound, 1 when not.")]
+#[command(
+    after_help = "Example:\n  bellwether ledger verify --data-dir data\n\nExit code 0 when sound, 1 when not."
+)]
 pub struct VerifyArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -35,7 +37,9 @@ pub struct VerifyArgs {
 
 /// Write predictions and outcomes as files for Polars, DuckDB or pandas
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether ledger export --data-dir data --format parquet --output export")]
+#[command(
+    after_help = "Example:\n  bellwether ledger export --data-dir data --format parquet --output export"
+)]
 pub struct ExportArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -68,7 +72,11 @@ pub fn run(args: LedgerArgs) -> Result<(), String> {
             } else {
                 output::line(&report);
             }
-            if report.sound() { Ok(()) } else { Err("the ledger is not sound".to_owned()) }
+            if report.sound() {
+                Ok(())
+            } else {
+                Err("the ledger is not sound".to_owned())
+            }
         }
         LedgerCommand::Export(args) => {
             let config = Config::load(&args.config)?;

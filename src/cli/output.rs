@@ -42,5 +42,7 @@ pub fn progress(rows: Option<u64>) -> ProgressBar {
     } else {
         "{spinner} {human_pos} rows, {per_sec}"
     };
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }

@@ -11,7 +11,9 @@ use crate::telemetry;
 
 /// Serve predictions over HTTP
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether serve --listen 127.0.0.1:8080 --data-dir data --models models --features features")]
+#[command(
+    after_help = "Example:\n  bellwether serve --listen 127.0.0.1:8080 --data-dir data --models models --features features"
+)]
 pub struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -22,7 +24,12 @@ pub struct ServeArgs {
     #[arg(long, env = "BELLWETHER_STRICT")]
     strict: bool,
     /// Not ready without this model; may be repeated
-    #[arg(long = "require-model", value_name = "NAME", env = "BELLWETHER_REQUIRE_MODELS", value_delimiter = ',')]
+    #[arg(
+        long = "require-model",
+        value_name = "NAME",
+        env = "BELLWETHER_REQUIRE_MODELS",
+        value_delimiter = ','
+    )]
     require_models: Vec<String>,
     /// Listen on an address other machines can reach, although there are no API keys
     #[arg(long, env = "BELLWETHER_ALLOW_REMOTE_WITHOUT_KEYS")]

@@ -11,7 +11,9 @@ use crate::simulate::{customers, schema};
 
 /// Make up data for demos and load tests
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether simulate customers --rows 10000 --output customers.csv")]
+#[command(
+    after_help = "Example:\n  bellwether simulate customers --rows 10000 --output customers.csv"
+)]
 pub struct SimulateArgs {
     #[command(subcommand)]
     command: SimulateCommand,
@@ -27,7 +29,9 @@ enum SimulateCommand {
 /// They describe nobody: values are drawn with plausible dependencies. The same seed gives the
 /// same customers.
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether simulate customers --rows 10000 --seed 7 --output customers.parquet")]
+#[command(
+    after_help = "Example:\n  bellwether simulate customers --rows 10000 --seed 7 --output customers.parquet"
+)]
 pub struct CustomersArgs {
     /// How many customers
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
@@ -50,9 +54,15 @@ const BATCH_ROWS: usize = 8192;
 pub fn run(args: SimulateArgs) -> Result<(), String> {
     let SimulateCommand::Customers(args) = args.command;
     let failed = |problem: String| format!("{}: {problem}", args.output.display());
-    let extension = args.output.extension().unwrap_or_default().to_ascii_lowercase();
+    let extension = args
+        .output
+        .extension()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     if extension != "csv" && extension != "parquet" {
-        return Err(failed("expected a file ending in .csv or .parquet".to_owned()));
+        return Err(failed(
+            "expected a file ending in .csv or .parquet".to_owned(),
+        ));
     }
     let file = File::create(&args.output).map_err(|error| failed(error.to_string()))?;
     let bar = output::progress(Some(args.rows));
@@ -60,21 +70,30 @@ pub fn run(args: SimulateArgs) -> Result<(), String> {
         let mut writer = arrow::csv::Writer::new(std::io::BufWriter::new(file));
         for batch in customers(args.rows, args.seed, BATCH_ROWS) {
             let batch = batch?;
-            writer.write(&batch).map_err(|error| failed(error.to_string()))?;
+            writer
+                .write(&batch)
+                .map_err(|error| failed(error.to_string()))?;
             bar.inc(batch.num_rows() as u64);
         }
         let mut buffer = writer.into_inner();
         std::io::Write::flush(&mut buffer).map_err(|error| failed(error.to_string()))?;
     } else {
-        let mut writer = ArrowWriter::try_new(file, schema(), None).map_err(|e| failed(e.to_string()))?;
+        let mut writer =
+            ArrowWriter::try_new(file, schema(), None).map_err(|e| failed(e.to_string()))?;
         for batch in customers(args.rows, args.seed, BATCH_ROWS) {
             let batch = batch?;
-            writer.write(&batch).map_err(|error| failed(error.to_string()))?;
+            writer
+                .write(&batch)
+                .map_err(|error| failed(error.to_string()))?;
             bar.inc(batch.num_rows() as u64);
         }
         writer.close().map_err(|error| failed(error.to_string()))?;
     }
     bar.finish_and_clear();
-    output::line(format_args!("{} customers written to {}", args.rows, args.output.display()));
+    output::line(format_args!(
+        "{} customers written to {}",
+        args.rows,
+        args.output.display()
+    ));
     Ok(())
 }

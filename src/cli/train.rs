@@ -8,8 +8,10 @@ use super::output;
 
 /// Train a sample model from a public data set and write its version folder
 #[derive(Args)]
-#[command(after_help = "Example:\n  bellwether train churn --data Telco-Customer-Churn.csv --output models\n\n\
-    Writes <output>/<model>/1/ with model.onnx, model.toml, golden.json and an evaluation report.")]
+#[command(
+    after_help = "Example:\n  bellwether train churn --data Telco-Customer-Churn.csv --output models\n\n\
+    Writes <output>/<model>/1/ with model.onnx, model.toml, golden.json and an evaluation report."
+)]
 pub struct TrainArgs {
     /// Which model
     #[arg(value_enum)]

@@ -56,20 +56,32 @@ impl Expression {
     /// A phrase saying what is wrong with the expression.
     pub fn compile(sql: &str, schema: &SchemaRef, expected: &DataType) -> Result<Self, String> {
         if sql.len() > MAX_SQL_BYTES {
-            return Err(format!("is {} bytes long; at most {MAX_SQL_BYTES} are allowed", sql.len()));
+            return Err(format!(
+                "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
+                sql.len()
+            ));
         }
         let logical = parse(sql, schema).map_err(|error| first_line(&error))?;
         refuse_what_is_no_feature(&logical)?;
         let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| first_line(&e))?;
-        let mut columns: Vec<String> =
-            logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
+        let mut columns: Vec<String> = logical
+            .column_refs()
+            .into_iter()
+            .map(|column| column.name.clone())
+            .collect();
         columns.sort_unstable();
 
         let df_schema = Arc::new(df_schema);
-        let context = SimplifyContext::builder().with_schema(Arc::clone(&df_schema)).build();
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&df_schema))
+            .build();
         let simplifier = ExprSimplifier::new(context);
-        let coerced = simplifier.coerce(logical, &df_schema).map_err(|e| first_line(&e))?;
-        let found = coerced.get_type(df_schema.as_ref()).map_err(|e| first_line(&e))?;
+        let coerced = simplifier
+            .coerce(logical, &df_schema)
+            .map_err(|e| first_line(&e))?;
+        let found = coerced
+            .get_type(df_schema.as_ref())
+            .map_err(|e| first_line(&e))?;
         let typed = if &found == expected {
             coerced
         } else if converts_without_loss(&found, expected) {
@@ -85,7 +97,12 @@ impl Expression {
             &PhysicalPlanningContext::default(),
         )
         .map_err(|error| first_line(&error))?;
-        Ok(Expression { sql: sql.to_owned(), physical, data_type: expected.clone(), columns })
+        Ok(Expression {
+            sql: sql.to_owned(),
+            physical,
+            data_type: expected.clone(),
+            columns,
+        })
     }
 
     /// The text it was compiled from.
@@ -111,8 +128,9 @@ impl Expression {
             Ok(array) => array,
             // One bad row must not decide about the others: evaluate each alone.
             Err(_) if rows > 1 => {
-                let parts: Vec<ArrayRef> =
-                    (0..rows).map(|row| self.evaluate(&batch.slice(row, 1))).collect();
+                let parts: Vec<ArrayRef> = (0..rows)
+                    .map(|row| self.evaluate(&batch.slice(row, 1)))
+                    .collect();
                 let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
                 concat(&parts).unwrap_or_else(|_| new_null_array(&self.data_type, rows))
             }
@@ -124,7 +142,10 @@ impl Expression {
     pub fn holds(&self, batch: &RecordBatch) -> BooleanArray {
         let array = self.evaluate(batch);
         match array.as_boolean_opt() {
-            Some(flags) => flags.iter().map(|flag| Some(flag.unwrap_or(false))).collect(),
+            Some(flags) => flags
+                .iter()
+                .map(|flag| Some(flag.unwrap_or(false)))
+                .collect(),
             None => BooleanArray::from(vec![false; batch.num_rows()]),
         }
     }
@@ -136,10 +157,17 @@ impl Expression {
 /// A phrase saying what is wrong with the expression.
 pub fn referenced_columns(sql: &str, schema: &SchemaRef) -> Result<Vec<String>, String> {
     if sql.len() > MAX_SQL_BYTES {
-        return Err(format!("is {} bytes long; at most {MAX_SQL_BYTES} are allowed", sql.len()));
+        return Err(format!(
+            "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
+            sql.len()
+        ));
     }
     let logical = parse(sql, schema).map_err(|error| first_line(&error))?;
-    Ok(logical.column_refs().into_iter().map(|column| column.name.clone()).collect())
+    Ok(logical
+        .column_refs()
+        .into_iter()
+        .map(|column| column.name.clone())
+        .collect())
 }
 
 fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, DataFusionError> {
@@ -174,7 +202,10 @@ fn refuse_what_is_no_feature(expr: &Expr) -> Result<(), String> {
             Expr::ScalarFunction(call)
                 if call.func.signature().volatility != Volatility::Immutable =>
             {
-                Some(format!("calls {}(), whose result changes between calls", call.func.name()))
+                Some(format!(
+                    "calls {}(), whose result changes between calls",
+                    call.func.name()
+                ))
             }
             Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
                 Some("is an aggregate; declare windows with `aggregate`".to_owned())
@@ -200,9 +231,12 @@ fn refuse_what_is_no_feature(expr: &Expr) -> Result<(), String> {
 
 fn null_where_not_finite(array: &ArrayRef) -> ArrayRef {
     match array.as_primitive_opt::<Float64Type>() {
-        Some(floats) if floats.iter().flatten().any(|float| !float.is_finite()) => {
-            Arc::new(floats.iter().map(|f| f.filter(|f| f.is_finite())).collect::<arrow::array::Float64Array>())
-        }
+        Some(floats) if floats.iter().flatten().any(|float| !float.is_finite()) => Arc::new(
+            floats
+                .iter()
+                .map(|f| f.filter(|f| f.is_finite()))
+                .collect::<arrow::array::Float64Array>(),
+        ),
         _ => Arc::clone(array),
     }
 }
@@ -326,7 +360,8 @@ mod tests {
     fn mixed_number_types_are_coerced() {
         let sql = "charges / greatest(tenure, 1)";
         let expression = Expression::compile(sql, &schema(), &DataType::Float64).unwrap();
-        let result = expression.evaluate(&batch(vec![Some(0), Some(4)], vec![Some(7.0), Some(8.0)]));
+        let result =
+            expression.evaluate(&batch(vec![Some(0), Some(4)], vec![Some(7.0), Some(8.0)]));
         assert_eq!(floats(&result), [Some(7.0), Some(2.0)]);
         assert_eq!(expression.columns(), ["charges", "tenure"]);
     }
@@ -335,11 +370,14 @@ mod tests {
     fn a_row_that_divides_by_zero_is_null_and_leaves_the_others_alone() {
         let expression = Expression::compile("10 / tenure", &schema(), &DataType::Int64).unwrap();
         let result = expression.evaluate(&batch(vec![Some(0), Some(5)], vec![None, None]));
-        let integers: Vec<_> =
-            result.as_primitive::<arrow::datatypes::Int64Type>().iter().collect();
+        let integers: Vec<_> = result
+            .as_primitive::<arrow::datatypes::Int64Type>()
+            .iter()
+            .collect();
         assert_eq!(integers, [None, Some(2)]);
 
-        let expression = Expression::compile("charges / 0.0", &schema(), &DataType::Float64).unwrap();
+        let expression =
+            Expression::compile("charges / 0.0", &schema(), &DataType::Float64).unwrap();
         let result = expression.evaluate(&batch(vec![Some(0)], vec![Some(1.0)]));
         assert_eq!(floats(&result), [None]);
     }

@@ -83,7 +83,13 @@ impl Value {
                 .map(Value::Float64),
             _ => None,
         };
-        value.ok_or_else(|| format!("expected {}, found {}", expected.name(), describe_json(json)))
+        value.ok_or_else(|| {
+            format!(
+                "expected {}, found {}",
+                expected.name(),
+                describe_json(json)
+            )
+        })
     }
 
     /// Reads a text cell (CSV) as a feature of type `expected`; a blank cell is null.
@@ -113,7 +119,11 @@ impl Value {
             },
         };
         value.ok_or_else(|| {
-            format!("expected {}, found {:?}", expected.name(), shorten(trimmed, 40))
+            format!(
+                "expected {}, found {:?}",
+                expected.name(),
+                shorten(trimmed, 40)
+            )
         })
     }
 
@@ -175,7 +185,10 @@ mod tests {
 
     #[test]
     fn whole_floats_are_integers_and_fractions_are_not() {
-        assert_eq!(Value::from_json(&json!(3.0), FeatureType::Int64), Ok(Value::Int64(3)));
+        assert_eq!(
+            Value::from_json(&json!(3.0), FeatureType::Int64),
+            Ok(Value::Int64(3))
+        );
         let error = Value::from_json(&json!(3.5), FeatureType::Int64).unwrap_err();
         assert_eq!(error, "expected int64, found the number 3.5");
     }
@@ -184,16 +197,25 @@ mod tests {
     fn integers_beyond_the_range_are_refused_not_saturated() {
         for text in ["9223372036854775808", "1e19", "-1e300"] {
             let json: Json = serde_json::from_str(text).unwrap();
-            assert!(Value::from_json(&json, FeatureType::Int64).is_err(), "{text}");
+            assert!(
+                Value::from_json(&json, FeatureType::Int64).is_err(),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn text_cells_must_be_finite_numbers() {
         for text in ["NaN", "inf", "-Infinity", "1e999", "12abc"] {
-            assert!(Value::from_text(text, FeatureType::Float64).is_err(), "{text}");
+            assert!(
+                Value::from_text(text, FeatureType::Float64).is_err(),
+                "{text}"
+            );
         }
-        assert_eq!(Value::from_text("  ", FeatureType::Float64), Ok(Value::Null));
+        assert_eq!(
+            Value::from_text("  ", FeatureType::Float64),
+            Ok(Value::Null)
+        );
     }
 
     proptest! {

@@ -132,7 +132,10 @@ impl View {
     /// The file and what is wrong in it: the line of the syntax error, or the feature's name and
     /// line with the problem.
     pub fn load(file: &Path) -> Result<View, ViewError> {
-        let fail = |problem: String| ViewError { file: file.to_owned(), problem };
+        let fail = |problem: String| ViewError {
+            file: file.to_owned(),
+            problem,
+        };
         let text = std::fs::read_to_string(file).map_err(|e| fail(format!("cannot read: {e}")))?;
         View::parse(&text).map_err(fail)
     }
@@ -146,8 +149,10 @@ impl View {
         check_name("view name", &file.view.name)?;
         check_name("entity", &file.view.entity)?;
         let view_max_age = file.view.max_age.as_deref().map(parse_age).transpose()?;
-        let (stored, derived): (Vec<_>, Vec<_>) =
-            file.feature.into_iter().partition(|feature| feature.expression.is_none());
+        let (stored, derived): (Vec<_>, Vec<_>) = file
+            .feature
+            .into_iter()
+            .partition(|feature| feature.expression.is_none());
         let stored_count = stored.len();
         let sections: Vec<FeatureSection> = stored.into_iter().chain(derived).collect();
 
@@ -157,7 +162,9 @@ impl View {
             let at = |problem: String| format!("{}: {problem}", locate(text, &section.name));
             check_name("feature name", name).map_err(at)?;
             if *name == file.view.entity {
-                return Err(at("is the entity's key column; it cannot be a feature".to_owned()));
+                return Err(at(
+                    "is the entity's key column; it cannot be a feature".to_owned()
+                ));
             }
             if by_name.insert(name.clone(), index).is_some() {
                 return Err(at("is declared twice".to_owned()));
@@ -219,8 +226,10 @@ impl View {
     pub fn read_value(&self, name: &str, json: &Json) -> Result<(usize, Value, bool), ValueError> {
         let index = self.stored_index(name)?;
         let feature = &self.features[index];
-        let value = Value::from_json(json, feature.kind)
-            .map_err(|problem| ValueError { feature: name.to_owned(), problem })?;
+        let value = Value::from_json(json, feature.kind).map_err(|problem| ValueError {
+            feature: name.to_owned(),
+            problem,
+        })?;
         let unknown = feature.check(&value)?;
         Ok((index, value, unknown))
     }
@@ -234,15 +243,24 @@ impl View {
             Some(index) if index < self.stored => return Ok(index),
             Some(index) => {
                 let expression = self.features[index].expression.as_ref();
-                let inputs = expression.map(|e| e.columns().join(", ")).unwrap_or_default();
+                let inputs = expression
+                    .map(|e| e.columns().join(", "))
+                    .unwrap_or_default();
                 format!("is derived and cannot be set; set what it is computed from ({inputs})")
             }
             None => {
                 let names = self.features.iter().map(|feature| feature.name.as_str());
-                format!("no such feature in view {}{}", self.name, suggestion(name, names))
+                format!(
+                    "no such feature in view {}{}",
+                    self.name,
+                    suggestion(name, names)
+                )
             }
         };
-        Err(ValueError { feature: shorten(name, 64), problem })
+        Err(ValueError {
+            feature: shorten(name, 64),
+            problem,
+        })
     }
 
     /// Computes the derived features marked in `needed` (indexed by column) from the stored
@@ -283,7 +301,11 @@ impl View {
                 if !needed[index] {
                     continue;
                 }
-                for column in self.features[index].expression.iter().flat_map(|e| e.columns()) {
+                for column in self.features[index]
+                    .expression
+                    .iter()
+                    .flat_map(|e| e.columns())
+                {
                     if let Some(input) = self.index_of(column) {
                         needed[input] = true;
                     }
@@ -299,7 +321,10 @@ impl Feature {
     /// # Errors
     /// When the value is out of range, or unknown and declared to be refused.
     pub fn check(&self, value: &Value) -> Result<bool, ValueError> {
-        let fail = |problem: String| ValueError { feature: self.name.clone(), problem };
+        let fail = |problem: String| ValueError {
+            feature: self.name.clone(),
+            problem,
+        };
         let number = match value {
             Value::Int64(integer) => Some(*integer as f64),
             Value::Float64(float) => Some(*float),
@@ -318,13 +343,19 @@ impl Feature {
                 return Err(fail(format!("{number} is out of range, expected {range}")));
             }
         }
-        let unknown =
-            !self.values.is_empty() && !value.is_null() && !self.values.contains(value);
+        let unknown = !self.values.is_empty() && !value.is_null() && !self.values.contains(value);
         if unknown && self.unknown == UnknownValue::Refuse {
-            let known: Vec<String> =
-                self.values.iter().take(20).map(|known| known.to_json().to_string()).collect();
+            let known: Vec<String> = self
+                .values
+                .iter()
+                .take(20)
+                .map(|known| known.to_json().to_string())
+                .collect();
             let found = shorten(&value.to_json().to_string(), 60);
-            return Err(fail(format!("unknown value {found}, expected one of {}", known.join(", "))));
+            return Err(fail(format!(
+                "unknown value {found}, expected one of {}",
+                known.join(", ")
+            )));
         }
         Ok(unknown)
     }
@@ -344,15 +375,28 @@ fn build_feature(
                 false => Ok(value),
             })
     };
-    let default = section.default.as_ref().map(|value| read("default", value)).transpose()?;
-    let values: Vec<Value> =
-        section.values.iter().map(|value| read("values", value)).collect::<Result<_, _>>()?;
-    if section.min.is_some_and(|min| section.max.is_some_and(|max| min > max)) {
+    let default = section
+        .default
+        .as_ref()
+        .map(|value| read("default", value))
+        .transpose()?;
+    let values: Vec<Value> = section
+        .values
+        .iter()
+        .map(|value| read("values", value))
+        .collect::<Result<_, _>>()?;
+    if section
+        .min
+        .is_some_and(|min| section.max.is_some_and(|max| min > max))
+    {
         return Err("min is greater than max".to_owned());
     }
     let is_number = matches!(kind, FeatureType::Int64 | FeatureType::Float64);
     if !is_number && (section.min.is_some() || section.max.is_some()) {
-        return Err(format!("min and max need a number, the type is {}", kind.name()));
+        return Err(format!(
+            "min and max need a number, the type is {}",
+            kind.name()
+        ));
     }
     let expression = match &section.expression {
         Some(sql) => {
@@ -369,7 +413,12 @@ fn build_feature(
         }
         None => None,
     };
-    let max_age = section.max_age.as_deref().map(parse_age).transpose()?.or(view_max_age);
+    let max_age = section
+        .max_age
+        .as_deref()
+        .map(parse_age)
+        .transpose()?
+        .or(view_max_age);
     let feature = Feature {
         name: section.name.into_inner(),
         kind,
@@ -383,7 +432,9 @@ fn build_feature(
         expression,
     };
     if let Some(default) = &feature.default {
-        let unknown = feature.check(default).map_err(|error| format!("default: {}", error.problem))?;
+        let unknown = feature
+            .check(default)
+            .map_err(|error| format!("default: {}", error.problem))?;
         if unknown {
             return Err("default is not among values".to_owned());
         }
@@ -405,7 +456,9 @@ fn order_derived(
             .filter(|&index| !done[index])
             .filter(|&index| {
                 let columns = features[index].expression.iter().flat_map(|e| e.columns());
-                columns.filter_map(|column| by_name.get(column)).all(|&input| done[input])
+                columns
+                    .filter_map(|column| by_name.get(column))
+                    .all(|&input| done[input])
             })
             .collect();
         if ready.is_empty() {
@@ -433,8 +486,9 @@ fn json_of(value: &toml::Value) -> Result<Json, String> {
 }
 
 fn parse_age(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("max_age {text:?}: {error}; expected for example \"30d\" or \"12h\""))
+    humantime::parse_duration(text).map_err(|error| {
+        format!("max_age {text:?}: {error}; expected for example \"30d\" or \"12h\"")
+    })
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
@@ -450,7 +504,12 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
 }
 
 fn locate(text: &str, name: &toml::Spanned<String>) -> String {
-    let line = text.get(..name.span().start).unwrap_or_default().matches('\n').count() + 1;
+    let line = text
+        .get(..name.span().start)
+        .unwrap_or_default()
+        .matches('\n')
+        .count()
+        + 1;
     format!("line {line}: feature {}", name.get_ref())
 }
 
@@ -540,9 +599,21 @@ unknown = "refuse"
     fn values_are_checked_and_the_error_names_the_feature() {
         let view = View::parse(VIEW).unwrap();
         for (name, value, message) in [
-            ("tenure", json!(-1), "tenure: -1 is out of range, expected at least 0"),
-            ("tenure", json!("x"), "tenure: expected int64, found the string \"x\""),
-            ("tenur", json!(1), "tenur: no such feature in view customer; did you mean tenure?"),
+            (
+                "tenure",
+                json!(-1),
+                "tenure: -1 is out of range, expected at least 0",
+            ),
+            (
+                "tenure",
+                json!("x"),
+                "tenure: expected int64, found the string \"x\"",
+            ),
+            (
+                "tenur",
+                json!(1),
+                "tenur: no such feature in view customer; did you mean tenure?",
+            ),
             (
                 "contract",
                 json!("Weekly"),
@@ -554,21 +625,35 @@ unknown = "refuse"
                 "per_month: is derived and cannot be set; set what it is computed from (tenure, total)",
             ),
         ] {
-            assert_eq!(view.read_value(name, &value).unwrap_err().to_string(), message);
+            assert_eq!(
+                view.read_value(name, &value).unwrap_err().to_string(),
+                message
+            );
         }
-        assert_eq!(view.read_value("total", &json!(null)).unwrap().1, Value::Null);
+        assert_eq!(
+            view.read_value("total", &json!(null)).unwrap().1,
+            Value::Null
+        );
     }
 
     #[test]
     fn mistakes_in_a_view_file_are_named_with_their_place() {
         for (from, to, part) in [
-            ("total / greatest", "totl / greatest", "line 24: feature per_month: expression"),
+            (
+                "total / greatest",
+                "totl / greatest",
+                "line 24: feature per_month: expression",
+            ),
             ("default = 0", "default = -3", "out of range"),
             ("default = 0", "default = \"x\"", "default: expected int64"),
             ("min = 0", "mini = 0", "unknown field `mini`"),
             ("\"total\"", "\"tenure\"", "declared twice"),
             ("\"total\"", "\"Total\"", "lower-case"),
-            ("total / greatest(tenure, 1)", "per_month_twice + 1", "depends on itself"),
+            (
+                "total / greatest(tenure, 1)",
+                "per_month_twice + 1",
+                "depends on itself",
+            ),
             ("30d", "soon", "max_age"),
             ("\"total\"", "\"customer_id\"", "key column"),
         ] {

@@ -18,12 +18,22 @@ impl Views {
     /// Every file that is wrong, not only the first; a missing folder; two views of one name
     /// or of one entity.
     pub fn load(dir: &Path) -> Result<Views, Vec<ViewError>> {
-        let fail = |file: &Path, problem: String| ViewError { file: file.to_owned(), problem };
-        let entries = std::fs::read_dir(dir)
-            .map_err(|e| vec![fail(dir, format!("cannot read the folder of feature views: {e}"))])?;
+        let fail = |file: &Path, problem: String| ViewError {
+            file: file.to_owned(),
+            problem,
+        };
+        let entries = std::fs::read_dir(dir).map_err(|e| {
+            vec![fail(
+                dir,
+                format!("cannot read the folder of feature views: {e}"),
+            )]
+        })?;
         let mut files: Vec<_> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
             .collect();
         files.sort();
 
@@ -39,7 +49,10 @@ impl Views {
             };
             for other in &views {
                 if other.name == view.name {
-                    errors.push(fail(file, format!("view {} is already declared", view.name)));
+                    errors.push(fail(
+                        file,
+                        format!("view {} is already declared", view.name),
+                    ));
                 } else if other.entity == view.entity {
                     errors.push(fail(
                         file,
@@ -53,7 +66,11 @@ impl Views {
             views.push(Arc::new(view));
         }
         views.sort_by(|left, right| left.name.cmp(&right.name));
-        if errors.is_empty() { Ok(Views { views }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Views { views })
+        } else {
+            Err(errors)
+        }
     }
 
     /// All views, sorted by name.

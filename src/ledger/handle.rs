@@ -86,7 +86,6 @@ impl Ledger {
             options.clone(),
             Arc::clone(&queue),
             index,
-            sync_requests,
             recovered.segment,
         );
         let shared: SharedWriter = Arc::new(Mutex::new(Some(state)));
@@ -94,7 +93,7 @@ impl Ledger {
         let guard = CloseQueueOnExit(Arc::clone(&queue));
         let writer = std::thread::Builder::new()
             .name("ledger-write".to_string())
-            .spawn(move || writer::run(&writer_shared, &guard.0))
+            .spawn(move || writer::run(&writer_shared, &guard.0, &sync_requests))
             .map_err(|source| LedgerError::Thread { source })?;
         let running = Mutex::new(Some(Running {
             writer,

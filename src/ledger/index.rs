@@ -18,7 +18,11 @@ use super::error::LedgerError;
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Memory for ids that are not yet sorted into files.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
-const WATERMARK_KEY: &str = "watermark";
+/// Starts with a byte that no outcome id starts with, because ids are UTF-8. The watermark shares the
+/// keyspace of the ids: one that is hardly written to would keep the database's journals alive.
+const WATERMARK_KEY: &[u8] = b"\xFFwatermark";
+/// Journal kept at most (the database's lower bound); it is read at every open.
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A position in the log: a segment and an offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +40,6 @@ pub type IndexEntry = (String, Bytes);
 pub struct OutcomeIndex {
     database: Database,
     outcomes: Keyspace,
-    meta: Keyspace,
     path: PathBuf,
 }
 
@@ -61,6 +64,7 @@ impl OutcomeIndex {
         let database = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
+            .max_journaling_size(JOURNAL_BYTES)
             .open()?;
         // Nothing is pinned in memory, so memory does not grow with the number of outcomes. Filters
         // and block indexes are kept in small parts, so that a look-up reads a few kilobytes of them.
@@ -73,11 +77,9 @@ impl OutcomeIndex {
                 .index_block_partitioning_policy(PartitioningPolicy::all(true))
         };
         let outcomes = database.keyspace("outcomes", options)?;
-        let meta = database.keyspace("meta", KeyspaceCreateOptions::default)?;
         Ok(OutcomeIndex {
             database,
             outcomes,
-            meta,
             path: path.to_path_buf(),
         })
     }
@@ -102,7 +104,7 @@ impl OutcomeIndex {
         let mut encoded = [0u8; 16];
         encoded[..8].copy_from_slice(&watermark.segment.to_be_bytes());
         encoded[8..].copy_from_slice(&watermark.offset.to_be_bytes());
-        batch.insert(&self.meta, WATERMARK_KEY, encoded.as_slice());
+        batch.insert(&self.outcomes, WATERMARK_KEY, encoded.as_slice());
         batch
             .commit()
             .map_err(|error| index_error(&self.path, &error))
@@ -111,7 +113,7 @@ impl OutcomeIndex {
     /// The position up to which all outcomes of the log are in the index; `None` for a new index.
     pub fn watermark(&self) -> Result<Option<Position>, LedgerError> {
         let Some(encoded) = self
-            .meta
+            .outcomes
             .get(WATERMARK_KEY)
             .map_err(|error| index_error(&self.path, &error))?
         else {

@@ -256,11 +256,12 @@ impl Queue {
         state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
     }
 
-    /// Waits for something to do and takes it. Called by the writer thread only.
+    /// Waits for something to do. Called by the writer thread only, which then takes it under its
+    /// own lock: what it has not taken yet, a caller can still write for it.
     ///
     /// Besides what [`Wait`] says it returns at once for an outcome, a finished sync, the first
     /// sight of closing, and after a caller has helped.
-    pub fn wait(&self, how: Wait) -> Taken {
+    pub fn wait(&self, how: Wait) {
         let mut state = self.lock();
         loop {
             let urgent = state.sync.is_some()
@@ -290,12 +291,17 @@ impl Queue {
         }
         state.writer_idle = false;
         state.helped = false;
+    }
+
+    /// Takes what there is: rows only where `rows` says so.
+    pub fn take(&self, rows: bool) -> Taken {
+        let mut state = self.lock();
         let mut taken = Taken {
             sync: state.sync.take(),
             closing: state.closing,
             ..Taken::default()
         };
-        if how.take_rows {
+        if rows {
             (taken.predictions, taken.prediction_bytes) = state.take_predictions();
             taken.outcomes = std::mem::take(&mut state.outcomes);
         }

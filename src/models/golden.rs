@@ -85,7 +85,11 @@ fn as_list(json: &Json) -> Vec<&Json> {
 fn compare(output: &Tensor, expected: &[&Json], tolerance: f64) -> Result<(), String> {
     let found = tensors::to_json(output)?;
     if found.len() != expected.len() {
-        return Err(format!("expected {} values, found {}", expected.len(), found.len()));
+        return Err(format!(
+            "expected {} values, found {}",
+            expected.len(),
+            found.len()
+        ));
     }
     for (column, (found, expected)) in found.iter().zip(expected).enumerate() {
         let close = match (found.as_f64(), expected.as_f64()) {
@@ -95,7 +99,9 @@ fn compare(output: &Tensor, expected: &[&Json], tolerance: f64) -> Result<(), St
             _ => found == *expected,
         };
         if !close {
-            return Err(format!("column {column}: expected {expected}, found {found}"));
+            return Err(format!(
+                "column {column}: expected {expected}, found {found}"
+            ));
         }
     }
     Ok(())

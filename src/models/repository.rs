@@ -35,7 +35,8 @@ impl Repository {
             Ok(names) => names,
             Err(error) => {
                 let dir = dir.display();
-                repository.unreadable = Some(format!("cannot read the model folder {dir}: {error}"));
+                repository.unreadable =
+                    Some(format!("cannot read the model folder {dir}: {error}"));
                 return repository;
             }
         };
@@ -45,12 +46,23 @@ impl Repository {
             for version in subfolders(&folder).unwrap_or_default() {
                 // Folders not named by a number hold what belongs to the model but is no version.
                 let Some(number) = version_number(&version) else {
-                    tracing::warn!(model = name, folder = version, "not a version: its name is no number");
+                    tracing::warn!(
+                        model = name,
+                        folder = version,
+                        "not a version: its name is no number"
+                    );
                     continue;
                 };
                 let loaded = ModelVersion::load(&folder.join(&version), &name, &version, views);
                 let state = loaded.map(Arc::new);
-                versions.insert(number, Entry { name: name.clone(), version, state });
+                versions.insert(
+                    number,
+                    Entry {
+                        name: name.clone(),
+                        version,
+                        state,
+                    },
+                );
             }
             if !versions.is_empty() {
                 repository.models.insert(name, versions);
@@ -82,7 +94,10 @@ impl Repository {
     /// The version that answers when none is named: the highest that is ready.
     pub fn champion(&self, name: &str) -> Option<&Arc<ModelVersion>> {
         let versions = self.models.get(name)?;
-        versions.values().rev().find_map(|entry| entry.state.as_ref().ok())
+        versions
+            .values()
+            .rev()
+            .find_map(|entry| entry.state.as_ref().ok())
     }
 
     /// The champion of every model that has one.
@@ -103,16 +118,25 @@ impl Repository {
         let Some(version) = version else {
             return self.champion(name).ok_or_else(|| {
                 let reasons: Vec<String> = versions.values().map(Entry::describe).collect();
-                format!("model {name} has no version that is ready: {}", reasons.join("; "))
+                format!(
+                    "model {name} has no version that is ready: {}",
+                    reasons.join("; ")
+                )
             });
         };
         let entry = version_number(version).and_then(|number| versions.get(&number));
         match entry {
             Some(entry) => entry.state.as_ref().map_err(|_| entry.describe()),
             None => {
-                let known: Vec<&str> = versions.values().map(|entry| entry.version.as_str()).collect();
+                let known: Vec<&str> = versions
+                    .values()
+                    .map(|entry| entry.version.as_str())
+                    .collect();
                 let version = crate::features::value::shorten(version, 64);
-                Err(format!("model {name} has no version {version:?}; it has {}", known.join(", ")))
+                Err(format!(
+                    "model {name} has no version {version:?}; it has {}",
+                    known.join(", ")
+                ))
             }
         }
     }
@@ -131,7 +155,11 @@ impl Entry {
 fn version_number(text: &str) -> Option<u64> {
     let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let canonical = text == "0" || !text.starts_with('0');
-    if digits_only && canonical { text.parse().ok() } else { None }
+    if digits_only && canonical {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 fn subfolders(dir: &Path) -> std::io::Result<Vec<String>> {

@@ -72,14 +72,18 @@ impl Scoring {
     ///
     /// # Errors
     /// Everything that does not fit, one line each: input or feature, expected and found.
-    pub fn bind(graph: &Model, manifest: Option<&Manifest>, view: &Arc<View>) -> Result<Scoring, Vec<String>> {
+    pub fn bind(
+        graph: &Model,
+        manifest: Option<&Manifest>,
+        view: &Arc<View>,
+    ) -> Result<Scoring, Vec<String>> {
         let mut problems = Vec::new();
         let mapping = manifest.map(|manifest| &manifest.inputs);
         for named in mapping.into_iter().flat_map(|mapping| mapping.keys()) {
             if !graph.inputs().iter().any(|input| input.name == *named) {
                 let names = graph.inputs().iter().map(|input| input.name.as_str());
                 problems.push(format!(
-                    "model.toml [inputs] names {named:?}, which the graph does not have{}",
+                    "[inputs] names {named:?}, which the graph does not have{}",
                     suggestion(named, names)
                 ));
             }
@@ -108,7 +112,10 @@ impl Scoring {
             return Err(problems);
         };
 
-        let input_columns: Vec<usize> = inputs.iter().flat_map(|i| i.columns.iter().copied()).collect();
+        let input_columns: Vec<usize> = inputs
+            .iter()
+            .flat_map(|i| i.columns.iter().copied())
+            .collect();
         let choice_columns = choices
             .iter()
             .flat_map(|choice| choice.unless.iter().flat_map(|unless| unless.columns()))
@@ -146,7 +153,9 @@ impl Scoring {
         if self.task != TaskKind::Affinity {
             let column = self.positive;
             if column >= width {
-                return Err(format!("the score is column {column} of an output of {width}"));
+                return Err(format!(
+                    "the score is column {column} of an output of {width}"
+                ));
             }
             return Ok((0..rows)
                 .map(|row| Scored {
@@ -159,7 +168,9 @@ impl Scoring {
         }
         if width != self.choices.len() {
             let choices = self.choices.len();
-            return Err(format!("the output has {width} columns for {choices} choices"));
+            return Err(format!(
+                "the output has {width} columns for {choices} choices"
+            ));
         }
         let excluded: Vec<Option<BooleanArray>> = self
             .choices
@@ -170,7 +181,9 @@ impl Scoring {
         for row in 0..rows {
             let mut best: Option<usize> = None;
             for column in 0..width {
-                let held = excluded[column].as_ref().is_some_and(|flags| flags.value(row));
+                let held = excluded[column]
+                    .as_ref()
+                    .is_some_and(|flags| flags.value(row));
                 let score = scores[row * width + column];
                 if !held && best.is_none_or(|best| score > scores[row * width + best]) {
                     best = Some(column);
@@ -222,7 +235,12 @@ impl Scoring {
         for input in &self.inputs {
             sources.clear();
             sources.extend(input.columns.iter().map(|&column| &columns[column]));
-            tensors.push(tensors::from_columns(&sources, rows, input.datum_type, input.flat)?);
+            tensors.push(tensors::from_columns(
+                &sources,
+                rows,
+                input.datum_type,
+                input.flat,
+            )?);
         }
         graph.run(tensors).map_err(|error| error.to_string())
     }
@@ -249,7 +267,10 @@ fn log_odds(probability: f64) -> f64 {
 
 fn row_width(values: &[f64], rows: usize) -> Result<usize, String> {
     if rows == 0 || values.is_empty() || !values.len().is_multiple_of(rows) {
-        return Err(format!("the output has {} values for {rows} rows", values.len()));
+        return Err(format!(
+            "the output has {} values for {rows} rows",
+            values.len()
+        ));
     }
     Ok(values.len() / rows)
 }
@@ -308,7 +329,11 @@ fn bind_input(input: &TensorInfo, names: &[&str], view: &View) -> Result<BoundIn
         ));
     }
     if problems.is_empty() {
-        Ok(BoundInput { columns, datum_type: input.datum_type, flat })
+        Ok(BoundInput {
+            columns,
+            datum_type: input.datum_type,
+            flat,
+        })
     } else {
         Err(problems)
     }
@@ -316,8 +341,10 @@ fn bind_input(input: &TensorInfo, names: &[&str], view: &View) -> Result<BoundIn
 
 /// A shape for messages: `[N, 19]`.
 pub fn shape_text(shape: &[Option<usize>]) -> String {
-    let dims: Vec<String> =
-        shape.iter().map(|dim| dim.map_or("N".to_owned(), |dim| dim.to_string())).collect();
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| dim.map_or("N".to_owned(), |dim| dim.to_string()))
+        .collect();
     format!("[{}]", dims.join(", "))
 }
 
@@ -333,24 +360,40 @@ impl Outputs {
     fn choose(graph: &Model, manifest: Option<&Manifest>) -> Result<Outputs, String> {
         let outputs = graph.outputs();
         let position = |name: &str| {
-            outputs.iter().position(|output| output.name == name).ok_or_else(|| {
-                let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
-                format!("model.toml [output] names {name:?}, the graph has {}", names.join(", "))
-            })
+            outputs
+                .iter()
+                .position(|output| output.name == name)
+                .ok_or_else(|| {
+                    let names: Vec<&str> =
+                        outputs.iter().map(|output| output.name.as_str()).collect();
+                    format!(
+                        "[output] names {name:?}, the graph has {}",
+                        names.join(", ")
+                    )
+                })
         };
         let section = manifest.map(|manifest| &manifest.output);
         let score = match section.and_then(|section| section.probabilities.as_deref()) {
             Some(name) => position(name)?,
-            None => outputs.len().checked_sub(1).ok_or("the graph has no outputs")?,
+            None => outputs
+                .len()
+                .checked_sub(1)
+                .ok_or("the graph has no outputs")?,
         };
         let raw = section
             .and_then(|section| section.log_odds.as_deref())
             .map(position)
             .transpose()?;
         let info = &outputs[score];
-        if !matches!(info.datum_type, onnx_ml::DatumType::F32 | onnx_ml::DatumType::F64) {
+        if !matches!(
+            info.datum_type,
+            onnx_ml::DatumType::F32 | onnx_ml::DatumType::F64
+        ) {
             let found = tensors::protocol_name(info.datum_type);
-            return Err(format!("output {:?}: expected FP32 or FP64, found {found}", info.name));
+            return Err(format!(
+                "output {:?}: expected FP32 or FP64, found {found}",
+                info.name
+            ));
         }
         let width = match info.shape.as_slice() {
             [_] => Some(1),
@@ -378,7 +421,7 @@ impl Outputs {
         };
         if width.is_some_and(|width| positive >= width) {
             return Err(format!(
-                "model.toml [output] positive = {positive}, but output {:?} has the shape {}",
+                "[output] positive = {positive}, but output {:?} has the shape {}",
                 info.name,
                 shape_text(&info.shape)
             ));
@@ -386,12 +429,17 @@ impl Outputs {
         let choices = manifest.map_or(0, |manifest| manifest.choice.len());
         if task == TaskKind::Affinity && (choices == 0 || width.is_some_and(|w| w != choices)) {
             return Err(format!(
-                "model.toml has {choices} [[choice]] entries for output {:?} of shape {}",
+                "{choices} [[choice]] entries stand for output {:?} of shape {}",
                 info.name,
                 shape_text(&info.shape)
             ));
         }
-        Ok(Outputs { task, score, raw, positive })
+        Ok(Outputs {
+            task,
+            score,
+            raw,
+            positive,
+        })
     }
 }
 
@@ -406,11 +454,17 @@ fn bind_choices(
             let data_type = FeatureType::Bool.arrow();
             Expression::compile(sql, view.schema(), &data_type)
                 .map_err(|problem| {
-                    problems.push(format!("choice {}: unless {sql:?}: {problem}", choice.label));
+                    problems.push(format!(
+                        "choice {}: unless {sql:?}: {problem}",
+                        choice.label
+                    ));
                 })
                 .ok()
         });
-        choices.push(BoundChoice { label: choice.label.clone(), unless });
+        choices.push(BoundChoice {
+            label: choice.label.clone(),
+            unless,
+        });
     }
     choices
 }

@@ -47,7 +47,11 @@ pub fn from_columns(
     input: DatumType,
     flat: bool,
 ) -> Result<Tensor, String> {
-    let shape: &[usize] = if flat { &[rows] } else { &[rows, columns.len()] };
+    let shape: &[usize] = if flat {
+        &[rows]
+    } else {
+        &[rows, columns.len()]
+    };
     match input {
         DatumType::F32 => gather(columns, rows, shape, |column, row| {
             number_at(column, row).map(|number| number.unwrap_or(f64::NAN) as f32)
@@ -61,17 +65,28 @@ pub fn from_columns(
             }
             match column.as_boolean_opt() {
                 Some(flags) => Some(i64::from(flags.value(row))),
-                None => column.as_primitive_opt::<Int64Type>().map(|integers| integers.value(row)),
+                None => column
+                    .as_primitive_opt::<Int64Type>()
+                    .map(|integers| integers.value(row)),
             }
         }),
         DatumType::Bool => gather(columns, rows, shape, |column, row| {
-            column.as_boolean_opt().filter(|flags| flags.is_valid(row)).map(|flags| flags.value(row))
+            column
+                .as_boolean_opt()
+                .filter(|flags| flags.is_valid(row))
+                .map(|flags| flags.value(row))
         }),
         DatumType::String => gather(columns, rows, shape, |column, row| {
             let texts = column.as_string_opt::<i32>()?;
-            Some(if texts.is_null(row) { String::new() } else { texts.value(row).to_owned() })
+            Some(if texts.is_null(row) {
+                String::new()
+            } else {
+                texts.value(row).to_owned()
+            })
         }),
-        other => Err(format!("inputs of type {other:?} cannot be bound to features")),
+        other => Err(format!(
+            "inputs of type {other:?} cannot be bound to features"
+        )),
     }
 }
 
@@ -85,7 +100,10 @@ fn gather<T: onnx_ml::Datum>(
     for row in 0..rows {
         for column in columns {
             let value = value_at(column, row).ok_or_else(|| {
-                format!("row {row}: a {} value does not fit the input", column.data_type())
+                format!(
+                    "row {row}: a {} value does not fit the input",
+                    column.data_type()
+                )
             })?;
             values.push(value);
         }
@@ -102,7 +120,11 @@ fn number_at(column: &ArrayRef, row: usize) -> Option<Option<f64>> {
         return Some(integers.is_valid(row).then(|| integers.value(row) as f64));
     }
     let flags = column.as_boolean_opt()?;
-    Some(flags.is_valid(row).then(|| f64::from(u8::from(flags.value(row)))))
+    Some(
+        flags
+            .is_valid(row)
+            .then(|| f64::from(u8::from(flags.value(row)))),
+    )
 }
 
 fn tensor<T: onnx_ml::Datum>(shape: &[usize], values: Vec<T>) -> Result<Tensor, String> {
@@ -131,9 +153,24 @@ pub fn from_json(datum_type: DatumType, shape: &[usize], data: &[&Json]) -> Resu
         DatumType::I32 => fill(shape, data, "a 32-bit integer", json_integer::<i32>),
         DatumType::I64 => fill(shape, data, "a 64-bit integer", json_integer::<i64>),
         DatumType::U8 => fill(shape, data, "an unsigned 8-bit integer", json_integer::<u8>),
-        DatumType::U16 => fill(shape, data, "an unsigned 16-bit integer", json_integer::<u16>),
-        DatumType::U32 => fill(shape, data, "an unsigned 32-bit integer", json_integer::<u32>),
-        DatumType::U64 => fill(shape, data, "an unsigned 64-bit integer", json_integer::<u64>),
+        DatumType::U16 => fill(
+            shape,
+            data,
+            "an unsigned 16-bit integer",
+            json_integer::<u16>,
+        ),
+        DatumType::U32 => fill(
+            shape,
+            data,
+            "an unsigned 32-bit integer",
+            json_integer::<u32>,
+        ),
+        DatumType::U64 => fill(
+            shape,
+            data,
+            "an unsigned 64-bit integer",
+            json_integer::<u64>,
+        ),
         other => Err(format!("tensors of type {other:?} cannot be sent as JSON")),
     }
 }
@@ -147,7 +184,10 @@ fn fill<T: onnx_ml::Datum>(
     let mut values = Vec::with_capacity(data.len());
     for (position, element) in data.iter().enumerate() {
         let value = read(element).ok_or_else(|| {
-            format!("element {position}: expected {expected}, found {}", describe_json(element))
+            format!(
+                "element {position}: expected {expected}, found {}",
+                describe_json(element)
+            )
         })?;
         values.push(value);
     }
@@ -155,7 +195,11 @@ fn fill<T: onnx_ml::Datum>(
 }
 
 fn json_float(value: &Json) -> Option<f64> {
-    if value.is_null() { Some(f64::NAN) } else { value.as_f64() }
+    if value.is_null() {
+        Some(f64::NAN)
+    } else {
+        value.as_f64()
+    }
 }
 
 fn json_integer<T: TryFrom<i128>>(value: &Json) -> Option<T> {
@@ -174,7 +218,10 @@ fn json_integer<T: TryFrom<i128>>(value: &Json) -> Option<T> {
 /// When the tensor is of another type.
 pub fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, String> {
     match tensor.datum_type() {
-        DatumType::F32 => Ok(elements::<f32>(tensor)?.into_iter().map(f64::from).collect()),
+        DatumType::F32 => Ok(elements::<f32>(tensor)?
+            .into_iter()
+            .map(f64::from)
+            .collect()),
         DatumType::F64 => elements::<f64>(tensor),
         other => Err(format!("expected a floating point tensor, found {other:?}")),
     }
@@ -190,9 +237,10 @@ pub fn to_json(tensor: &Tensor) -> Result<Vec<Json>, String> {
     }
     match tensor.datum_type() {
         // Through the shortest decimal of the float32, not of its float64 neighbour.
-        DatumType::F32 => {
-            Ok(elements::<f32>(tensor)?.into_iter().map(|float| serde_json::json!(float)).collect())
-        }
+        DatumType::F32 => Ok(elements::<f32>(tensor)?
+            .into_iter()
+            .map(|float| serde_json::json!(float))
+            .collect()),
         DatumType::F64 => all::<f64>(tensor),
         DatumType::Bool => all::<bool>(tensor),
         DatumType::String => all::<String>(tensor),
@@ -209,7 +257,9 @@ pub fn to_json(tensor: &Tensor) -> Result<Vec<Json>, String> {
 }
 
 fn elements<T: onnx_ml::Datum + Clone>(tensor: &Tensor) -> Result<Vec<T>, String> {
-    let view = tensor.to_plain_array_view::<T>().map_err(|error| error.to_string())?;
+    let view = tensor
+        .to_plain_array_view::<T>()
+        .map_err(|error| error.to_string())?;
     Ok(view.iter().cloned().collect())
 }
 

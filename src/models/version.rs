@@ -72,9 +72,10 @@ impl ModelVersion {
         }
         let scoring = match &manifest {
             Some(manifest) => {
-                let view = view_of(manifest, views).map_err(|problem| format!("model.toml: {problem}"))?;
+                let view =
+                    view_of(manifest, views).map_err(|problem| format!("model.toml: {problem}"))?;
                 let bound = Scoring::bind(&graph, Some(manifest), view);
-                Ok(bound.map_err(|problems| problems.join("; "))?)
+                Ok(bound.map_err(|problems| format!("model.toml: {}", problems.join("; ")))?)
             }
             None => bind_by_name(&graph, views),
         };
@@ -98,13 +99,17 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
 fn view_of<'a>(manifest: &Manifest, views: &'a Views) -> Result<&'a Arc<View>, String> {
     let names: Vec<&str> = views.all().iter().map(|view| view.name.as_str()).collect();
     match (&manifest.model.view, views.all()) {
-        (Some(name), _) => views
-            .get(name)
-            .ok_or_else(|| format!("[model] view {name:?}: the feature views are: {}", names.join(", "))),
+        (Some(name), _) => views.get(name).ok_or_else(|| {
+            format!(
+                "[model] view {name:?}: the feature views are: {}",
+                names.join(", ")
+            )
+        }),
         (None, [only]) => Ok(only),
-        (None, _) => {
-            Err(format!("[model] view is missing; the feature views are: {}", names.join(", ")))
-        }
+        (None, _) => Err(format!(
+            "[model] view is missing; the feature views are: {}",
+            names.join(", ")
+        )),
     }
 }
 
@@ -125,7 +130,11 @@ fn bind_by_name(graph: &Model, views: &Views) -> Result<Scoring, Vec<String>> {
 
 /// The file's bytes, `None` when there is no such file.
 fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let size = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -134,5 +143,7 @@ fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
     if size > limit {
         return Err(format!("{name}: is {size} bytes; at most {limit} are read"));
     }
-    std::fs::read(path).map(Some).map_err(|error| format!("{name}: {error}"))
+    std::fs::read(path)
+        .map(Some)
+        .map_err(|error| format!("{name}: {error}"))
 }

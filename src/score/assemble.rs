@@ -81,7 +81,11 @@ pub fn assemble(
         columns.push(to_array(feature.kind, &values));
     }
     let batch = view.derive(columns, rows.len(), |column| needed[column])?;
-    Ok(Assembled { batch, stored: stored.len(), origins })
+    Ok(Assembled {
+        batch,
+        stored: stored.len(),
+        origins,
+    })
 }
 
 fn resolve<'a>(column: usize, feature: &'a Feature, row: &RowInput<'a>) -> (&'a Value, Origin) {
@@ -100,11 +104,32 @@ fn resolve<'a>(column: usize, feature: &'a Feature, row: &RowInput<'a>) -> (&'a 
     };
     if fits {
         let unknown = !feature.values.is_empty() && !feature.values.contains(value);
-        return (value, Origin { source, as_of_us, unknown });
+        return (
+            value,
+            Origin {
+                source,
+                as_of_us,
+                unknown,
+            },
+        );
     }
     match &feature.default {
-        Some(default) => (default, Origin { source: Source::Default, as_of_us, unknown: false }),
-        None => (&NULL, Origin { source: Source::Missing, as_of_us, unknown: false }),
+        Some(default) => (
+            default,
+            Origin {
+                source: Source::Default,
+                as_of_us,
+                unknown: false,
+            },
+        ),
+        None => (
+            &NULL,
+            Origin {
+                source: Source::Missing,
+                as_of_us,
+                unknown: false,
+            },
+        ),
     }
 }
 
@@ -159,7 +184,9 @@ pub fn value_at(column: &ArrayRef, row: usize) -> Value {
     if let Some(floats) = column.as_primitive_opt::<Float64Type>() {
         return Value::Float64(floats.value(row));
     }
-    column.as_boolean_opt().map_or(Value::Null, |flags| Value::Bool(flags.value(row)))
+    column
+        .as_boolean_opt()
+        .map_or(Value::Null, |flags| Value::Bool(flags.value(row)))
 }
 
 #[cfg(test)]
@@ -198,12 +225,20 @@ expression = "total / greatest(tenure, 1)"
         profile.set("contract".into(), stored(Value::String("Weekly".into())));
         let overrides = [(1, Value::Float64(20.0))];
         let rows = [
-            RowInput { profile: Some(&profile), overrides: &overrides },
+            RowInput {
+                profile: Some(&profile),
+                overrides: &overrides,
+            },
             RowInput::default(),
         ];
         let assembled = assemble(&view, &rows, &[true; 4]).unwrap();
         let row = |row: usize| -> Vec<Value> {
-            assembled.batch.columns().iter().map(|column| value_at(column, row)).collect()
+            assembled
+                .batch
+                .columns()
+                .iter()
+                .map(|column| value_at(column, row))
+                .collect()
         };
         assert_eq!(
             row(0),
@@ -216,12 +251,21 @@ expression = "total / greatest(tenure, 1)"
         );
         assert_eq!(
             row(1),
-            [Value::Int64(0), Value::Null, Value::String("Month-to-month".into()), Value::Null]
+            [
+                Value::Int64(0),
+                Value::Null,
+                Value::String("Month-to-month".into()),
+                Value::Null
+            ]
         );
         let origin = |row, column| *assembled.origin(row, column).unwrap();
         assert_eq!(
             origin(0, 2),
-            Origin { source: Source::Stored, as_of_us: Some(7), unknown: true }
+            Origin {
+                source: Source::Stored,
+                as_of_us: Some(7),
+                unknown: true
+            }
         );
         assert_eq!(origin(0, 1).source, Source::Override);
         assert_eq!(origin(1, 0).source, Source::Default);

@@ -73,12 +73,21 @@ pub struct FeatureQuality {
 /// Why a customer was not scored.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
-    #[error("customer_id {customer_id:?}: no such customer; write features with PUT /v1/customers/{{id}} first")]
+    #[error(
+        "customer_id {customer_id:?}: no such customer; write features with PUT /v1/customers/{{id}} first"
+    )]
     UnknownCustomer { customer_id: String },
     #[error("models[{index}]: {problem}")]
     UnknownModel { index: usize, problem: String },
-    #[error("models[{index}]: model {name} version {version} does not bind to a customer view: {problems}")]
-    Unbound { index: usize, name: String, version: String, problems: String },
+    #[error(
+        "models[{index}]: model {name} version {version} does not bind to a customer view: {problems}"
+    )]
+    Unbound {
+        index: usize,
+        name: String,
+        version: String,
+        problems: String,
+    },
     #[error("models: no model is ready that binds to a view of {CUSTOMER}")]
     NoModels,
     #[error("features.{0}")]
@@ -88,7 +97,11 @@ pub enum ScoreError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("model {name} version {version}: {problem}")]
-    Model { name: String, version: String, problem: String },
+    Model {
+        name: String,
+        version: String,
+        problem: String,
+    },
     #[error("the prediction cannot be recorded now: {0}; try again shortly")]
     Ledger(#[from] AppendError),
     #[error("features: {0}")]
@@ -114,7 +127,14 @@ impl Scorer {
     ) -> Scorer {
         let timers = StageTimers::default();
         let counters = FeatureCounters::new(&views, CUSTOMER);
-        Scorer { views, repository, store, ledger, timers, counters }
+        Scorer {
+            views,
+            repository,
+            store,
+            ledger,
+            timers,
+            counters,
+        }
     }
 
     /// The view of customers.
@@ -153,7 +173,10 @@ impl Scorer {
             }
         }
         view.close_over_inputs(&mut needed);
-        let row = RowInput { profile: Some(&profile), overrides: &overrides };
+        let row = RowInput {
+            profile: Some(&profile),
+            overrides: &overrides,
+        };
         let assembled = assemble(view, &[row], &needed)?;
         let quality = self.judge(view, &assembled, &needed, now_us);
         let mut mark = self.timers.features(read);
@@ -165,10 +188,17 @@ impl Scorer {
                 version: version.version.clone(),
                 problem,
             };
-            let mut rows = scoring.score(&version.graph, &assembled.batch).map_err(failed)?;
-            let scored = rows.pop().ok_or_else(|| failed("gave no score".to_owned()))?;
+            let mut rows = scoring
+                .score(&version.graph, &assembled.batch)
+                .map_err(failed)?;
+            let scored = rows
+                .pop()
+                .ok_or_else(|| failed("gave no score".to_owned()))?;
             if !scored.score.is_finite() {
-                return Err(failed(format!("the score is {}, not a number", scored.score)));
+                return Err(failed(format!(
+                    "the score is {}, not a number",
+                    scored.score
+                )));
             }
             let reasons = match request.explain {
                 Some(limit) if limit > 0 => {
@@ -178,11 +208,19 @@ impl Scorer {
                 _ => None,
             };
             mark = self.timers.model(version, mark);
-            predictions.push(Prediction { version: Arc::clone(version), scored, reasons });
+            predictions.push(Prediction {
+                version: Arc::clone(version),
+                scored,
+                reasons,
+            });
         }
 
         let prediction_id = Uuid::now_v7();
-        let answer = ScoreAnswer { prediction_id, predictions, quality };
+        let answer = ScoreAnswer {
+            prediction_id,
+            predictions,
+            quality,
+        };
         let record = record(view, request, &assembled, &needed, &answer, now_us);
         self.ledger.append_prediction(record)?;
         self.timers.ledger(mark);
@@ -203,7 +241,11 @@ impl Scorer {
                     chosen.push((version, scoring));
                 }
             }
-            return if chosen.is_empty() { Err(ScoreError::NoModels) } else { Ok(chosen) };
+            return if chosen.is_empty() {
+                Err(ScoreError::NoModels)
+            } else {
+                Ok(chosen)
+            };
         };
         for (index, name) in names.iter().enumerate() {
             let version = self
@@ -267,7 +309,12 @@ fn record(
     at_us: i64,
 ) -> ledger::Prediction {
     let mut features = Vec::with_capacity(needed.len());
-    for (column, feature) in view.features().iter().enumerate().filter(|(column, _)| needed[*column]) {
+    for (column, feature) in view
+        .features()
+        .iter()
+        .enumerate()
+        .filter(|(column, _)| needed[*column])
+    {
         let origin = assembled.origin(0, column);
         let source = match origin.map(|origin| origin.source) {
             Some(Source::Stored) => ledger::FeatureSource::Stored,

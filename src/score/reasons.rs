@@ -50,7 +50,9 @@ pub fn explain(
     scored: &Scored,
     limit: usize,
 ) -> Result<Option<Reasons>, String> {
-    let Some(raw) = scored.raw else { return Ok(None) };
+    let Some(raw) = scored.raw else {
+        return Ok(None);
+    };
     let variants = variants(scoring, columns).map_err(|error| error.to_string())?;
     let varied = &scoring.input_features;
     let raws = scoring.score_raw(graph, &variants, varied.len() + 1, scored.choice)?;
@@ -65,10 +67,15 @@ pub fn explain(
         })
         .collect();
     // Equal sizes keep the order of the view, so that the answer is the same every time.
-    contributions.sort_by(|left, right| right.contribution.abs().total_cmp(&left.contribution.abs()));
+    contributions
+        .sort_by(|left, right| right.contribution.abs().total_cmp(&left.contribution.abs()));
     contributions.truncate(limit);
     let listed: f64 = contributions.iter().map(|reason| reason.contribution).sum();
-    Ok(Some(Reasons { base, contributions, other: raw - base - listed }))
+    Ok(Some(Reasons {
+        base,
+        contributions,
+        other: raw - base - listed,
+    }))
 }
 
 /// Row 0 is the baseline; row 1 + i is the baseline with the i-th input feature of the customer.
@@ -77,7 +84,10 @@ fn variants(scoring: &Scoring, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, Ar
     let all_baseline = UInt32Array::from(vec![1; rows]);
     let mut variants = Vec::with_capacity(columns.len());
     for (column, feature) in scoring.view.features().iter().enumerate() {
-        let position = scoring.input_features.iter().position(|&input| input == column);
+        let position = scoring
+            .input_features
+            .iter()
+            .position(|&input| input == column);
         let baseline = to_array(feature.kind, &[&scoring.baseline[column]]);
         let both = concat(&[&columns[column] as &dyn Array, &baseline as &dyn Array])?;
         let picked = match position {

@@ -57,7 +57,10 @@ pub async fn serve(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            .serve_connection(
+                TokioIo::new(stream),
+                TowerToHyperService::new(router.clone()),
+            );
         let watched = graceful.watch(connection);
         connections.spawn(async move {
             // An error here is the client's: it closed early or did not speak HTTP.
@@ -69,7 +72,11 @@ pub async fn serve(
     }
     drop(listener);
     let finished = tokio::time::timeout(limits.shutdown_timeout, graceful.shutdown()).await;
-    let cut_off = if finished.is_err() { connections.len() } else { 0 };
+    let cut_off = if finished.is_err() {
+        connections.len()
+    } else {
+        0
+    };
     connections.shutdown().await;
     cut_off
 }
@@ -77,7 +84,10 @@ pub async fn serve(
 type Accepted = (tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, place))

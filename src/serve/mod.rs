@@ -74,15 +74,27 @@ impl Server {
         let (views, repository) = load_definitions(&config)?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|error| {
-            format!("data directory {}: cannot be created: {error}", data_dir.display())
+            format!(
+                "data directory {}: cannot be created: {error}",
+                data_dir.display()
+            )
         })?;
-        let options =
-            LedgerOptions { queue_rows: config.ledger_queue_rows, ..LedgerOptions::default() };
+        let options = LedgerOptions {
+            queue_rows: config.ledger_queue_rows,
+            ..LedgerOptions::default()
+        };
         let ledger = Ledger::open(data_dir, options).map_err(|error| error.to_string())?;
         let store: Arc<dyn OnlineStore> = Arc::new(open_store(data_dir)?);
         let scorer = Scorer::new(views, repository, store, ledger);
         let stopping = AtomicBool::new(false);
-        Ok(Server { app: Arc::new(App { scorer, config, metrics, stopping }) })
+        Ok(Server {
+            app: Arc::new(App {
+                scorer,
+                config,
+                metrics,
+                stopping,
+            }),
+        })
     }
 
     /// What the handlers share; for loading data before serving.
@@ -124,11 +136,16 @@ impl Server {
         };
         let unfinished = listener::serve(listener, router, limits, stop).await;
         if unfinished > 0 {
-            tracing::warn!(connections = unfinished, "closed before their requests were finished");
+            tracing::warn!(
+                connections = unfinished,
+                "closed before their requests were finished"
+            );
         }
         let app = Arc::clone(&self.app);
         let closed = tokio::task::spawn_blocking(move || app.scorer.ledger.close()).await;
-        closed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        closed
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -140,10 +157,18 @@ impl Server {
 /// Every problem, one line each.
 pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> {
     let views = Views::load(&config.features).map_err(|errors| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
     let repository = Repository::load(&config.models, &views);
-    let mut problems: Vec<String> = repository.unreadable().map(str::to_owned).into_iter().collect();
+    let mut problems = Vec::new();
+    if let Some(reason) = repository.unreadable() {
+        tracing::error!(reason, "not ready: no models");
+        problems.push(reason.to_owned());
+    }
     for entry in repository.entries() {
         let ready = metrics::gauge!(
             "bellwether_model_ready", "model" => entry.name.clone(), "version" => entry.version.clone()
@@ -153,11 +178,21 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> 
             Ok(version) => {
                 ready.set(1.0);
                 let binds = version.scoring.is_ok();
-                tracing::info!(model = entry.name, version = entry.version, binds, "model ready");
+                tracing::info!(
+                    model = entry.name,
+                    version = entry.version,
+                    binds,
+                    "model ready"
+                );
             }
             Err(reason) => {
                 ready.set(0.0);
-                tracing::error!(model = entry.name, version = entry.version, reason, "model unavailable");
+                tracing::error!(
+                    model = entry.name,
+                    version = entry.version,
+                    reason,
+                    "model unavailable"
+                );
                 problems.push(format!("{}: {reason}", folder.display()));
             }
         }

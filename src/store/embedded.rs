@@ -52,16 +52,22 @@ impl EmbeddedStore {
             fjall::Error::Locked => StoreError::InUse(dir.display().to_string()),
             error => StoreError::Io(format!("opening {}: {error}", dir.display())),
         };
-        let database =
-            Database::builder(dir).cache_size(CACHE_BYTES).open().map_err(failed)?;
-        let profiles =
-            database.keyspace("profiles", KeyspaceCreateOptions::default).map_err(failed)?;
+        let database = Database::builder(dir)
+            .cache_size(CACHE_BYTES)
+            .open()
+            .map_err(failed)?;
+        let profiles = database
+            .keyspace("profiles", KeyspaceCreateOptions::default)
+            .map_err(failed)?;
         Ok(EmbeddedStore {
             database,
             profiles,
             write_locks: (0..WRITE_LOCKS).map(|_| Mutex::new(())).collect(),
             hasher: RandomState::new(),
-            journal: Arc::new(JournalSync { written: AtomicU64::new(0), synced: Mutex::new(0) }),
+            journal: Arc::new(JournalSync {
+                written: AtomicU64::new(0),
+                synced: Mutex::new(0),
+            }),
         })
     }
 
@@ -110,7 +116,9 @@ impl OnlineStore for EmbeddedStore {
                 for (name, value) in update.features {
                     profile.set(name, value);
                 }
-                self.profiles.insert(row_key, encode_profile(&profile)).map_err(io_error)?;
+                self.profiles
+                    .insert(row_key, encode_profile(&profile))
+                    .map_err(io_error)?;
             }
             self.sync().await
         })
@@ -187,7 +195,10 @@ fn encode_profile(profile: &Profile) -> Vec<u8> {
             Value::String(text) => Some(ValueRow::String(text.clone())),
         },
     };
-    ProfileRow { features: profile.features.iter().map(row).collect() }.encode_to_vec()
+    ProfileRow {
+        features: profile.features.iter().map(row).collect(),
+    }
+    .encode_to_vec()
 }
 
 fn decode_profile(view: &str, bytes: &[u8]) -> Result<Profile, StoreError> {
@@ -203,9 +214,17 @@ fn decode_profile(view: &str, bytes: &[u8]) -> Result<Profile, StoreError> {
             Some(ValueRow::Float64(float)) => Value::Float64(float),
             Some(ValueRow::String(text)) => Value::String(text),
         };
-        (row.name, StoredValue { value, as_of_us: row.as_of_us })
+        (
+            row.name,
+            StoredValue {
+                value,
+                as_of_us: row.as_of_us,
+            },
+        )
     };
-    Ok(Profile { features: row.features.into_iter().map(feature).collect() })
+    Ok(Profile {
+        features: row.features.into_iter().map(feature).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -218,7 +237,10 @@ mod tests {
 
     fn update(key: &str, name: &str, value: Value, as_of_us: i64) -> Update {
         let features = vec![(name.to_owned(), stored(value, as_of_us))];
-        Update { key: key.to_owned(), features }
+        Update {
+            key: key.to_owned(),
+            features,
+        }
     }
 
     #[tokio::test]
@@ -230,10 +252,16 @@ mod tests {
             update("c1", "contract", Value::String("One year".into()), 10),
         ];
         store.update("customer", first).await.unwrap();
-        store.update("customer", vec![update("c1", "tenure", Value::Null, 20)]).await.unwrap();
+        store
+            .update("customer", vec![update("c1", "tenure", Value::Null, 20)])
+            .await
+            .unwrap();
         let profile = store.read("customer", "c1").await.unwrap().unwrap();
         assert_eq!(profile.get("tenure"), Some(&stored(Value::Null, 20)));
-        assert_eq!(profile.get("contract"), Some(&stored(Value::String("One year".into()), 10)));
+        assert_eq!(
+            profile.get("contract"),
+            Some(&stored(Value::String("One year".into()), 10))
+        );
         assert_eq!(store.read("custome", "rc1").await.unwrap(), None);
     }
 
@@ -241,7 +269,10 @@ mod tests {
     async fn what_was_written_is_there_after_reopening_and_gone_after_deleting() {
         let dir = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(dir.path()).unwrap();
-        store.update("v", vec![update("c1", "x", Value::Float64(0.1), 1)]).await.unwrap();
+        store
+            .update("v", vec![update("c1", "x", Value::Float64(0.1), 1)])
+            .await
+            .unwrap();
         drop(store);
         let store = EmbeddedStore::open(dir.path()).unwrap();
         let profile = store.read("v", "c1").await.unwrap().unwrap();
@@ -255,7 +286,10 @@ mod tests {
     async fn a_directory_is_open_in_one_store_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let _first = EmbeddedStore::open(dir.path()).unwrap();
-        assert!(matches!(EmbeddedStore::open(dir.path()), Err(StoreError::InUse(_))));
+        assert!(matches!(
+            EmbeddedStore::open(dir.path()),
+            Err(StoreError::InUse(_))
+        ));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,12 +301,17 @@ mod tests {
             let store = Arc::clone(&store);
             writers.spawn(async move {
                 let name = format!("f{index:02}");
-                store.update("v", vec![update("c", &name, Value::Int64(index), 1)]).await
+                store
+                    .update("v", vec![update("c", &name, Value::Int64(index), 1)])
+                    .await
             });
         }
         while let Some(result) = writers.join_next().await {
             result.unwrap().unwrap();
         }
-        assert_eq!(store.read("v", "c").await.unwrap().unwrap().features.len(), 32);
+        assert_eq!(
+            store.read("v", "c").await.unwrap().unwrap().features.len(),
+            32
+        );
     }
 }

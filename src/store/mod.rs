@@ -29,13 +29,18 @@ pub struct Profile {
 impl Profile {
     /// The stored value of the feature `name`.
     pub fn get(&self, name: &str) -> Option<&StoredValue> {
-        let found = self.features.binary_search_by(|(stored, _)| stored.as_str().cmp(name));
+        let found = self
+            .features
+            .binary_search_by(|(stored, _)| stored.as_str().cmp(name));
         found.ok().map(|index| &self.features[index].1)
     }
 
     /// Sets a feature, replacing its earlier value.
     pub fn set(&mut self, name: String, value: StoredValue) {
-        match self.features.binary_search_by(|(stored, _)| stored.cmp(&name)) {
+        match self
+            .features
+            .binary_search_by(|(stored, _)| stored.cmp(&name))
+        {
             Ok(index) => self.features[index].1 = value,
             Err(index) => self.features.insert(index, (name, value)),
         }
@@ -53,7 +58,9 @@ pub struct Update {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the directory open.
-    #[error("the store in {0} is in use by another process; stop that server or use another --data-dir")]
+    #[error(
+        "the store in {0} is in use by another process; stop that server or use another --data-dir"
+    )]
     InUse(String),
     /// Reading or writing failed; the data on disk is as it was.
     #[error("the online store failed: {0}")]

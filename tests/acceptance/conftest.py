@@ -3,12 +3,15 @@
 import itertools
 
 import pytest
+
 from server import BINARY, Server
 
 
 def pytest_sessionstart(session):
     if not BINARY.is_file():
-        pytest.exit(f"{BINARY} not found: run ./test, or build and name the binary in BELLWETHER_BIN", returncode=4)
+        pytest.exit(
+            f"{BINARY} not found: run ./test, or build and name the binary in BELLWETHER_BIN", returncode=4
+        )
 
 
 @pytest.fixture(scope="session")

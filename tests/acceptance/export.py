@@ -1,12 +1,15 @@
 """Reading what `bellwether ledger export` wrote."""
 
 import polars
+
 from server import succeed
 
 
 def export(data_dir, output):
     """Exports the ledger of a stopped server; returns (predictions, outcomes) as data frames."""
-    succeed("ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", output, timeout=600)
+    succeed(
+        "ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", output, timeout=600
+    )
     return read(output, "predictions"), read(output, "outcomes")
 
 

@@ -10,6 +10,7 @@ import numpy
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
 from server import MODELS
 from telco import ADD_ONS
 
@@ -25,7 +26,9 @@ class Reference:
     """A sample model in ONNX Runtime."""
 
     def __init__(self, name):
-        self.session = onnxruntime.InferenceSession(str(sample_model(name)), providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            str(sample_model(name)), providers=["CPUExecutionProvider"]
+        )
         self.inputs = {i.name: i.type for i in self.session.get_inputs()}
 
     def run(self, rows):
@@ -40,7 +43,12 @@ class Reference:
     def oip_inputs(self, rows):
         """The same rows as the `inputs` of an Open Inference Protocol request."""
         return [
-            {"name": name, "shape": [len(rows), 1], "datatype": OIP_TYPES[kind], "data": [row[name] for row in rows]}
+            {
+                "name": name,
+                "shape": [len(rows), 1],
+                "datatype": OIP_TYPES[kind],
+                "data": [row[name] for row in rows],
+            }
             for name, kind in self.inputs.items()
         ]
 

@@ -45,7 +45,9 @@ def run(*arguments, cwd=REPOSITORY, env=None, timeout=120):
 def succeed(*arguments, **options):
     """Runs a command that must succeed."""
     done = run(*arguments, **options)
-    assert done.returncode == 0, f"bellwether {arguments} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, (
+        f"bellwether {arguments} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
     return done
 
 
@@ -85,9 +87,9 @@ class Client:
     """One keep-alive connection, for one thread. It is opened again after an answer that closed it; a
     request is never sent twice."""
 
-    def __init__(self, address):
+    def __init__(self, address, timeout=ANSWER_SECONDS):
         host, port = address.rsplit(":", 1)
-        self.connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_SECONDS)
+        self.connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
 
     def request(self, method, path, body=None, headers=None):
         """`body` is sent as JSON, or as it is when it is text or bytes."""
@@ -204,20 +206,22 @@ class Server:
         if self.address is None:
             self.kill()
             # A negative code is a signal: -9 is our own, for a server that went on in silence.
-            raise AssertionError(f"not listening ({seconds} s, exit code {self.process.returncode}):\n" + self.log_text())
+            raise AssertionError(
+                f"not listening ({seconds} s, exit code {self.process.returncode}):\n" + self.log_text()
+            )
         while True:
             client = Client(self.address)
             try:
-                status = client.get("/readyz").status
+                ready = client.get("/readyz")
+                if ready.status == 200:
+                    return
             except OSError as error:
-                status = error
+                ready = error
             finally:
                 client.close()
-            if status == 200:
-                return
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise AssertionError(f"/readyz answers {status}:\n" + self.log_text())
+                raise AssertionError(f"/readyz answers {ready}:\n" + self.log_text())
             time.sleep(0.02)  # between two looks at /readyz
 
     def log_text(self):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from server import REPOSITORY
 
 SHARED = Path(os.environ.get("BELLWETHER_SHARED_DIR", REPOSITORY.parent / "shared"))
@@ -12,7 +13,14 @@ IBM_CSV = SHARED / "data" / "ibm-telco-churn" / "Telco-Customer-Churn.csv"
 
 INTEGERS = ["senior_citizen", "tenure"]
 NUMBERS = ["monthly_charges", "total_charges"]
-ADD_ONS = ["online_security", "online_backup", "device_protection", "tech_support", "streaming_tv", "streaming_movies"]
+ADD_ONS = [
+    "online_security",
+    "online_backup",
+    "device_protection",
+    "tech_support",
+    "streaming_tv",
+    "streaming_movies",
+]
 STRINGS = [
     "gender",
     "partner",
@@ -81,12 +89,18 @@ def customer(**changes):
 VARIED = [
     customer(),
     customer(tenure=0, total_charges=None),
-    customer(contract="Two year", tenure=72, monthly_charges=20.05, total_charges=1443.6, internet_service="No"),
+    customer(
+        contract="Two year", tenure=72, monthly_charges=20.05, total_charges=1443.6, internet_service="No"
+    ),
     customer(gender="Male", senior_citizen=1, partner="No", dependents="Yes", payment_method="Mailed check"),
-    customer(phone_service="No", multiple_lines="No phone service", internet_service="DSL", paperless_billing="No"),
+    customer(
+        phone_service="No", multiple_lines="No phone service", internet_service="DSL", paperless_billing="No"
+    ),
     customer(online_security="Yes", device_protection="Yes", tech_support="Yes", contract="One year"),
     customer(streaming_movies="Yes", multiple_lines="Yes", payment_method="Credit card (automatic)"),
-    customer(monthly_charges=118.75, total_charges=8672.45, tenure=73, payment_method="Bank transfer (automatic)"),
+    customer(
+        monthly_charges=118.75, total_charges=8672.45, tenure=73, payment_method="Bank transfer (automatic)"
+    ),
 ]
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from server import REPOSITORY, succeed
 
 
@@ -18,7 +19,9 @@ def test_the_demo_shows_predictions_with_reasons(shown):
     text, _ = shown
     assert "churn" in text and "upsell" in text
     assert re.search(r"\b0\.\d+|\b\d+(?:\.\d+)? ?%", text), "no probability"
-    assert any(reason in text for reason in ("contract", "tenure", "internet_service", "total_charges")), "no reason"
+    assert any(reason in text for reason in ("contract", "tenure", "internet_service", "total_charges")), (
+        "no reason"
+    )
 
 
 def test_the_demo_says_that_its_customers_are_simulated(shown):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import duckdb
 import polars
 import pytest
+
 from export import export
 from server import FEATURES, MODELS, Server, refuse, succeed
 from telco import VARIED, customer
@@ -23,7 +24,9 @@ def recorded(tmp_path_factory):
             customer_id = f"ledger-{number}"
             client.store(customer_id, features)
             answers.append(client.score(customer_id, explain=4))
-        answers.append(client.score("ledger-0", models=["churn"], features={"contract": "Two year", "tenure": 30}))
+        answers.append(
+            client.score("ledger-0", models=["churn"], features={"contract": "Two year", "tenure": 30})
+        )
         for number, answer in enumerate(answers):
             outcome = {
                 "outcome_id": f"outcome-{number}",
@@ -136,7 +139,9 @@ def test_duckdb_reads_the_same_and_joins_the_two(recorded, exported):
         """
     ).fetchall()
     assert joined == [(len(predictions), len(answers))]
-    scores = duckdb.sql(f"select score from '{output}/predictions-*.parquet' order by prediction_id, model").fetchall()
+    scores = duckdb.sql(
+        f"select score from '{output}/predictions-*.parquet' order by prediction_id, model"
+    ).fetchall()
     assert [s for (s,) in scores] == predictions.sort("prediction_id", "model")["score"].to_list()
 
 
@@ -153,13 +158,24 @@ def test_a_directory_in_use_is_neither_verified_nor_exported(data_dir, tmp_path)
     with Server(data_dir):
         said = refuse("ledger", "verify", "--data-dir", data_dir)
         assert "in use" in said and str(data_dir) in said
-        said = refuse("ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", tmp_path / "out")
+        said = refuse(
+            "ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", tmp_path / "out"
+        )
         assert "in use" in said
 
 
 def test_a_directory_without_a_ledger_is_an_error(tmp_path):
     assert str(tmp_path / "nothing") in refuse("ledger", "verify", "--data-dir", tmp_path / "nothing")
-    refuse("ledger", "export", "--data-dir", tmp_path / "nothing", "--format", "parquet", "--output", tmp_path / "out")
+    refuse(
+        "ledger",
+        "export",
+        "--data-dir",
+        tmp_path / "nothing",
+        "--format",
+        "parquet",
+        "--output",
+        tmp_path / "out",
+    )
 
 
 def segments(data_dir):
@@ -174,7 +190,11 @@ def filled(data_dir, scores=20):
         client = server.client()
         client.store("c", customer())
         answers = [client.score("c") for _ in range(scores)]
-        outcome = {"outcome_id": f"for-{answers[-1]['prediction_id']}", "prediction_id": answers[-1]["prediction_id"], "outcome": "churn"}
+        outcome = {
+            "outcome_id": f"for-{answers[-1]['prediction_id']}",
+            "prediction_id": answers[-1]["prediction_id"],
+            "outcome": "churn",
+        }
         assert client.post("/v1/outcomes", outcome).status in (200, 201)
     return answers
 
@@ -204,5 +224,14 @@ def test_a_damaged_ledger_is_found_and_not_served_over(data_dir):
     bytes_[len(bytes_) // 3] ^= 0x40
     first.write_bytes(bytes_)
     assert first.name in refuse("ledger", "verify", "--data-dir", data_dir)
-    arguments = ["--listen", "127.0.0.1:0", "--data-dir", data_dir, "--models", MODELS, "--features", FEATURES]
+    arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir,
+        "--models",
+        MODELS,
+        "--features",
+        FEATURES,
+    ]
     assert first.name in refuse("serve", *arguments)

@@ -4,6 +4,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from telco import customer
 
 
@@ -63,13 +64,17 @@ def test_an_outcome_without_an_id_is_given_one(client, prediction_id):
 
 def test_an_outcome_may_name_the_customer_instead(client, customer_id):
     client.store(customer_id, customer())
-    accepted(client.post("/v1/outcomes", {"outcome_id": new_id(), "customer_id": customer_id, "outcome": "churn"}))
+    accepted(
+        client.post("/v1/outcomes", {"outcome_id": new_id(), "customer_id": customer_id, "outcome": "churn"})
+    )
 
 
 def test_an_outcome_for_a_prediction_made_elsewhere_is_kept(client):
     # Another replica may have made it: version 7 of UUID, never seen by this server.
     elsewhere = "01890a5d-ac96-774b-bcce-b302099a8057"
-    accepted(client.post("/v1/outcomes", {"outcome_id": new_id(), "prediction_id": elsewhere, "outcome": "churn"}))
+    accepted(
+        client.post("/v1/outcomes", {"outcome_id": new_id(), "prediction_id": elsewhere, "outcome": "churn"})
+    )
 
 
 def test_times_are_taken_with_any_offset(client, prediction_id):

@@ -8,6 +8,7 @@ import tomllib
 from datetime import datetime, timezone
 
 import pytest
+
 from models import LinearModel, best_add_on, reference
 from server import MODELS, Server, prediction_of
 from telco import ADD_ONS, FEATURES, VARIED, customer
@@ -50,7 +51,9 @@ def test_a_partial_update_leaves_the_other_features_alone(client, customer_id):
     client.store(customer_id, {"tenure": 8})
     second = client.stored(customer_id)
     assert second["tenure"]["value"] == 8
-    assert datetime.fromisoformat(second["tenure"]["as_of"]) > datetime.fromisoformat(first["tenure"]["as_of"])
+    assert datetime.fromisoformat(second["tenure"]["as_of"]) > datetime.fromisoformat(
+        first["tenure"]["as_of"]
+    )
     for name in set(customer()) - {"tenure"}:
         assert second[name] == first[name]
 
@@ -66,7 +69,9 @@ def test_null_is_a_value(client, customer_id):
 
 
 def test_derived_features_are_shown_and_follow_their_sources(client, customer_id):
-    client.store(customer_id, customer(tenure=10, total_charges=505.0, online_backup="Yes", streaming_tv="Yes"))
+    client.store(
+        customer_id, customer(tenure=10, total_charges=505.0, online_backup="Yes", streaming_tv="Yes")
+    )
     shown = client.stored(customer_id)
     assert shown["charge_per_month"]["value"] == 50.5
     assert shown["addon_count"]["value"] == 2
@@ -243,7 +248,9 @@ def test_a_contribution_is_the_weight_times_the_distance_from_the_baseline(clien
         assert len(named) == len(reasons["contributions"])
         assert set(named) <= set(model.features), "only what the model looks at"
         for feature in model.features:
-            want = model.term(feature, features[feature], output) - model.term(feature, origin[feature], output)
+            want = model.term(feature, features[feature], output) - model.term(
+                feature, origin[feature], output
+            )
             got = named[feature]["contribution"] if feature in named else 0.0
             assert got == pytest.approx(want, abs=1e-5), feature
             if feature in named:

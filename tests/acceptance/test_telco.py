@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
+from sklearn.metrics import roc_auc_score
+
 from models import best_add_on, reference
 from server import Server, prediction_of
-from sklearn.metrics import roc_auc_score
 from telco import ADD_ONS, ibm_customers
 
 # scikit-learn's logistic regression on the same split, and how far below it an answer may be.
@@ -85,7 +86,9 @@ def test_upsell_picks_the_likeliest_add_on_not_held_as_onnxruntime_does(customer
 
 
 def test_who_holds_every_add_on_is_offered_none(customers, scored):
-    holders = [i for i, (_, features, _) in enumerate(customers) if all(features[a] == "Yes" for a in ADD_ONS)]
+    holders = [
+        i for i, (_, features, _) in enumerate(customers) if all(features[a] == "Yes" for a in ADD_ONS)
+    ]
     assert holders, "the data has such customers"
     for index in holders:
         prediction = prediction_of(scored[index], "upsell")

@@ -10,14 +10,14 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::metrics::{Metrics, ScoredRows};
+use crate::metrics::{Metrics, ScoredRows, rounded};
 
 /// Number of resamples.
 pub const RESAMPLES: usize = 1_000;
 /// Seed of the resampling.
 pub const SEED: u64 = 7;
 
-/// A measured value with its 95 % interval.
+/// A measured value with its 95 % interval, rounded to six decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     pub value: f64,
@@ -45,9 +45,9 @@ pub fn estimate(rows: &ScoredRows) -> Option<Metrics<Estimate>> {
         let mut values: Vec<f64> = resampled.iter().map(measure).collect();
         values.sort_by(f64::total_cmp);
         Estimate {
-            value: measure(&measured),
-            low: quantile(&values, 0.025),
-            high: quantile(&values, 0.975),
+            value: rounded(measure(&measured)),
+            low: rounded(quantile(&values, 0.025)),
+            high: rounded(quantile(&values, 0.975)),
         }
     };
     Some(Metrics {

@@ -104,11 +104,13 @@ pub fn write(
     let holdout_scores = scorer.score_checked(study.holdout, encoder, models)?;
     let golden_rows = synthetic::rows(encoder, GOLDEN_ROWS);
     let golden_scores = scorer.score_checked(&golden_rows, encoder, models)?;
+    let golden = golden::to_json(&golden_rows, &golden_scores);
+    let golden = golden.map_err(|source| TrainError::Json {
+        file: "golden.json",
+        source,
+    })?;
     files.write("model.onnx", &bytes)?;
-    files.write(
-        "golden.json",
-        golden::to_json(&golden_rows, &golden_scores).as_bytes(),
-    )?;
+    files.write("golden.json", golden.as_bytes())?;
     if let Some(description) = description {
         files.write("model.toml", description.to_toml().as_bytes())?;
     }
@@ -156,7 +158,11 @@ pub fn write(
         notes: study.notes.clone(),
         files: Vec::new(),
     };
-    files.write("report.json", report.to_json().as_bytes())?;
+    let json = report.to_json().map_err(|source| TrainError::Json {
+        file: "report.json",
+        source,
+    })?;
+    files.write("report.json", json.as_bytes())?;
     files.write("report.md", report.to_markdown().as_bytes())?;
     report.files = files.written;
     Ok(report)

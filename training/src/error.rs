@@ -100,6 +100,13 @@ pub enum TrainError {
     #[error("cannot draw {file}: {reason}", file = file.display())]
     Plot { file: PathBuf, reason: String },
 
+    /// A report or golden file has no JSON form, which only a defect of this crate could cause.
+    #[error("cannot write {file} as JSON: {source}")]
+    Json {
+        file: &'static str,
+        source: serde_json::Error,
+    },
+
     /// The output directory is not writable.
     #[error("cannot write {file}: {source}", file = file.display())]
     Write {

@@ -105,16 +105,53 @@ pub fn logistic_regression(
     })
 }
 
-/// The largest absolute component of the objective's gradient, divided by the number of rows.
+/// The largest absolute component of the objective's gradient, divided by the number of rows;
+/// infinite when a step went astray and a component is not a number.
 fn largest_mean_gradient(model: &LinearModel, design: &Array2<f64>, labels: &[bool]) -> f64 {
-    let gradient = newton::gradient(model, design, labels, PENALTY);
-    let largest = gradient
-        .iter()
-        .fold(0.0, |largest: f64, g| largest.max(g.abs()));
+    let mut largest: f64 = 0.0;
+    for component in newton::gradient(model, design, labels, PENALTY) {
+        if !component.is_finite() {
+            return f64::INFINITY;
+        }
+        largest = largest.max(component.abs());
+    }
     largest / labels.len() as f64
 }
 
 /// The logistic function: log-odds to probability.
 pub fn sigmoid(log_odds: f64) -> f64 {
     1.0 / (1.0 + (-log_odds).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_penalised_minimum_is_found_for_either_majority() {
+        // Given separable rows, where only the penalty keeps the weight finite.
+        let design = ndarray::array![[-1.0], [-1.0], [-1.0], [1.0]];
+        let few = [false, false, false, true];
+        let many = [true, true, true, false];
+        // When the rarer and the more frequent class are fitted.
+        let rare = logistic_regression("rare", &design, &few).unwrap();
+        let frequent = logistic_regression("frequent", &design, &many).unwrap();
+        // Then the weight and intercept are scikit-learn's (C=1, tol=1e-12), and swapping the
+        // classes swaps the signs.
+        assert!((rare.weights[0] - 0.92548596).abs() < 1e-6, "{rare:?}");
+        assert!((rare.intercept + 0.77618113).abs() < 1e-6, "{rare:?}");
+        assert!((rare.weights[0] + frequent.weights[0]).abs() < 1e-9);
+        assert!((rare.intercept + frequent.intercept).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_class_alone_is_refused() {
+        let design = ndarray::array![[0.0], [1.0]];
+        let error = logistic_regression("churn", &design, &[true, true]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "'churn' has 2 positives among the 2 training rows: expected both classes, \
+             use data in which both occur"
+        );
+    }
 }

@@ -3,7 +3,8 @@
 //! Format: `{"tolerance": 1e-5, "rows": [{"inputs": {name: value}, "outputs": {name: [...]}}]}`.
 //! A missing number is `null`; outputs are float32 results widened to float64.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::graph::{LOG_ODDS, PROBABILITIES};
 use crate::scores::Scores;
@@ -13,33 +14,65 @@ use crate::table::{Table, Values};
 const TOLERANCE: f64 = 1e-5;
 
 /// The text of `golden.json` for the rows of `table` and their scores.
-pub fn to_json(table: &Table, scores: &Scores) -> String {
-    let mut rows = Vec::new();
+///
+/// One line per row: short enough to read, and a changed row is one changed line.
+///
+/// # Errors
+/// None that data could cause: texts, numbers and nulls always have a JSON form.
+pub fn to_json(table: &Table, scores: &Scores) -> Result<String, serde_json::Error> {
+    let mut lines = Vec::new();
     for row in 0..table.rows {
-        let mut inputs = Map::new();
-        for column in &table.columns {
-            let value = match &column.values {
-                Values::Text(texts) => json!(texts[row]),
-                Values::Integer(integers) => json!(integers[row]),
-                Values::Number(numbers) => json!(numbers[row]),
-                Values::Flag(flags) => json!(flags[row]),
-            };
-            inputs.insert(column.name.to_owned(), value);
-        }
-        let outputs = json!({
-            LOG_ODDS: scores.log_odds[row],
-            PROBABILITIES: scores.probabilities[row],
-        });
-        rows.push(json!({ "inputs": inputs, "outputs": outputs }));
+        let golden = GoldenRow {
+            inputs: Inputs { table, row },
+            outputs: Outputs { scores, row },
+        };
+        lines.push(format!("    {}", serde_json::to_string(&golden)?));
     }
-    let mut text = String::from("{\n");
-    text.push_str(&format!("  \"tolerance\": {TOLERANCE:e},\n  \"rows\": [\n"));
-    // One line per row: short enough to read, and a changed row is one changed line.
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row: &Value| format!("    {row}"))
-        .collect();
-    text.push_str(&lines.join(",\n"));
-    text.push_str("\n  ]\n}\n");
-    text
+    let rows = lines.join(",\n");
+    Ok(format!(
+        "{{\n  \"tolerance\": {TOLERANCE:e},\n  \"rows\": [\n{rows}\n  ]\n}}\n"
+    ))
+}
+
+#[derive(Serialize)]
+struct GoldenRow<'a> {
+    inputs: Inputs<'a>,
+    outputs: Outputs<'a>,
+}
+
+/// One row of raw values by name, in the table's order.
+struct Inputs<'a> {
+    table: &'a Table,
+    row: usize,
+}
+
+impl Serialize for Inputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let columns = self.table.columns.iter();
+        serializer.collect_map(columns.map(|column| (column.name, cell(&column.values, self.row))))
+    }
+}
+
+/// One row of scores by output name, in the graph's order.
+struct Outputs<'a> {
+    scores: &'a Scores,
+    row: usize,
+}
+
+impl Serialize for Outputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([
+            (LOG_ODDS, &self.scores.log_odds[self.row]),
+            (PROBABILITIES, &self.scores.probabilities[self.row]),
+        ])
+    }
+}
+
+fn cell(values: &Values, row: usize) -> Value {
+    match values {
+        Values::Text(texts) => json!(texts[row]),
+        Values::Integer(integers) => json!(integers[row]),
+        Values::Number(numbers) => json!(numbers[row]),
+        Values::Flag(flags) => json!(flags[row]),
+    }
 }

@@ -24,6 +24,12 @@ pub struct Metrics<T> {
     pub expected_calibration_error: T,
 }
 
+/// Rounds a measure to six decimals, which is below any difference that matters: reports stay
+/// readable, and the last bits of another processor do not show in them.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
 /// One score bin: `low <= score < high`, the last bin with `high` included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CalibrationBin {
@@ -116,8 +122,8 @@ impl ScoredRows {
                     low: bin as f64 / CALIBRATION_BINS as f64,
                     high: (bin + 1) as f64 / CALIBRATION_BINS as f64,
                     rows: sum.weight as usize,
-                    mean_score: sum.score / sum.weight,
-                    observed_rate: sum.positive / sum.weight,
+                    mean_score: rounded(sum.score / sum.weight),
+                    observed_rate: rounded(sum.positive / sum.weight),
                 });
             }
         }

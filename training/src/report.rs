@@ -74,12 +74,14 @@ pub struct ReportResult {
 }
 
 impl Report {
-    /// The text of `report.json`; numbers have six decimals.
-    pub fn to_json(&self) -> String {
-        // A struct of numbers and texts always has a JSON form.
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        round_numbers(&mut value);
-        format!("{value:#}\n")
+    /// The text of `report.json`.
+    ///
+    /// # Errors
+    /// None that data could cause: texts and numbers always have a JSON form.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
     }
 
     /// The text of `report.md`.
@@ -229,17 +231,4 @@ impl Display for Report {
 fn bracketed(estimate: &Estimate) -> String {
     let Estimate { value, low, high } = estimate;
     format!("{value:.3} [{low:.3}, {high:.3}]")
-}
-
-/// Rounds every decimal number to six places, which is below any difference that matters.
-fn round_numbers(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Number(number) if number.is_f64() => {
-            let rounded = number.as_f64().map(|number| (number * 1e6).round() / 1e6);
-            *value = serde_json::json!(rounded);
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(round_numbers),
-        serde_json::Value::Object(fields) => fields.values_mut().for_each(round_numbers),
-        _ => {}
-    }
 }

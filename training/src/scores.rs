@@ -14,7 +14,7 @@ use crate::graph::{LOG_ODDS, PROBABILITIES};
 use crate::table::{Table, Values};
 
 /// How far the graph's float32 log-odds may be from the fitted model's float64 ones.
-const EXPORT_TOLERANCE: f64 = 1e-4;
+const EXPORT_TOLERANCE: f64 = 1e-5;
 
 /// The outputs of a graph, one inner vector per row, float32 results widened to float64.
 #[derive(Debug, Clone, PartialEq)]

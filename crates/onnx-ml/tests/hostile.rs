@@ -256,7 +256,7 @@ fn constants_cannot_be_multiplied_into_gigabytes() {
                 node("Add", &["x", "c"], &["y"], vec![]),
             ],
             vec![
-                int_constant("n", &[1], &[1 << 40]),
+                int_constant("n", &[1], &[1 << 30]),
                 float_constant("a", &[1], &[1.0]),
             ],
         );

@@ -7,7 +7,7 @@ use super::super::handle::Receipt;
 use super::super::index::IndexEntry;
 use super::super::queue::QueuedOutcome;
 use super::super::record::Prediction;
-use super::{Waiter, Writer, answer_caller};
+use super::{Waiter, Writer};
 
 /// Encoded bytes that go into one write.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -104,7 +104,7 @@ impl Writer {
                     reply,
                 });
             } else {
-                answer_caller(reply, answer);
+                self.effects.answers.push((reply, answer));
             }
             if chunk.bytes.len() >= CHUNK_BYTES {
                 self.push_chunk(std::mem::take(&mut chunk));

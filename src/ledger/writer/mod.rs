@@ -32,7 +32,7 @@ use super::error::OutcomeError;
 use super::frame::{SEGMENT_HEADER_BYTES, push_mark};
 use super::handle::Receipt;
 use super::index::{IndexEntry, OutcomeIndex, Position};
-use super::queue::{OutcomeReply, Queue, SyncReport, Taken, Wait};
+use super::queue::{OutcomeReply, Queue, SyncReport, Wait};
 use super::segment::ActiveSegment;
 use super::syncer::SyncRequest;
 
@@ -67,7 +67,7 @@ pub struct Writer {
     options: LedgerOptions,
     queue: Arc<Queue>,
     index: Arc<OutcomeIndex>,
-    sync_requests: Sender<SyncRequest>,
+    effects: Effects,
     segment: ActiveSegment,
     encoded_position: u64,
     synced_position: u64,
@@ -94,24 +94,59 @@ pub struct Writer {
 /// The writer, shared between its thread and the callers that help it; `None` once it has ended.
 pub type SharedWriter = Arc<Mutex<Option<Writer>>>;
 
+/// What is to be done once the lock is free. Each of these wakes a thread, which may take the
+/// processor at once; the lock must not be held over that.
+#[derive(Default)]
+struct Effects {
+    answers: Vec<(OutcomeReply, Result<Receipt, OutcomeError>)>,
+    sync_request: Option<SyncRequest>,
+}
+
 /// Works until the queue is closed and everything is durable, or until closing has taken too long.
-/// Returns the number of rows that were accepted and are not in the log. Runs on the writer thread,
-/// which holds the lock except while it waits for something to do.
-pub fn run(shared: &Mutex<Option<Writer>>, queue: &Queue) -> u64 {
+/// Returns the number of rows that were accepted and are not in the log. Runs on the writer thread.
+pub fn run(
+    shared: &Mutex<Option<Writer>>,
+    queue: &Queue,
+    sync_requests: &Sender<SyncRequest>,
+) -> u64 {
     let mut next_wait = Wait::default();
     loop {
-        let taken = queue.wait(next_wait);
+        queue.wait(next_wait);
         let mut slot = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writer) = slot.as_mut() else {
             return 0;
         };
-        writer.step(taken);
-        if let Some(lost_rows) = writer.try_finish() {
-            // Lets go of the index and ends the syncing thread.
+        writer.step();
+        next_wait = writer.plan_wait();
+        let lost_rows = writer.try_finish();
+        let effects = std::mem::take(&mut writer.effects);
+        if lost_rows.is_some() {
+            // Lets go of the index and of the file.
             *slot = None;
+        }
+        drop(slot);
+        carry_out(effects, queue, sync_requests);
+        if let Some(lost_rows) = lost_rows {
             return lost_rows;
         }
-        next_wait = writer.plan_wait();
+    }
+}
+
+fn carry_out(effects: Effects, queue: &Queue, sync_requests: &Sender<SyncRequest>) {
+    for (reply, answer) in effects.answers {
+        // A caller that has left is no error: its outcome is in the log all the same.
+        let _ = reply.send(answer);
+    }
+    if let Some(request) = effects.sync_request
+        && let Err(unsent) = sync_requests.send(request)
+    {
+        // The syncing thread only ends before this one if it panicked.
+        let error = std::io::Error::other("the syncing thread has ended");
+        queue.post_sync(SyncReport {
+            result: Err(error),
+            entries: unsent.0.entries,
+            indexed: false,
+        });
     }
 }
 
@@ -122,7 +157,6 @@ impl Writer {
         options: LedgerOptions,
         queue: Arc<Queue>,
         index: Arc<OutcomeIndex>,
-        sync_requests: Sender<SyncRequest>,
         segment: ActiveSegment,
     ) -> Writer {
         let watermark = Position {
@@ -134,7 +168,7 @@ impl Writer {
             options,
             queue,
             index,
-            sync_requests,
+            effects: Effects::default(),
             segment,
             encoded_position: 0,
             synced_position: 0,
@@ -206,24 +240,18 @@ impl Writer {
 
     /// Does what there is to do, in the order that keeps rows moving: answers, rows, repairs,
     /// syncs.
-    fn step(&mut self, taken: Taken) {
-        let Taken {
-            predictions,
-            prediction_bytes,
-            outcomes,
-            sync,
-            closing,
-        } = taken;
-        if closing && self.closing_since.is_none() {
+    fn step(&mut self) {
+        let taken = self.queue.take(self.takes_rows());
+        if taken.closing && self.closing_since.is_none() {
             self.closing_since = Some(Instant::now());
         }
-        if let Some(report) = sync {
+        if let Some(report) = taken.sync {
             self.finish_sync(report);
         }
-        if !predictions.is_empty() || !outcomes.is_empty() {
+        if !taken.predictions.is_empty() || !taken.outcomes.is_empty() {
             self.active_until = Instant::now() + STAY_ACTIVE;
-            self.encode_predictions(predictions, prediction_bytes);
-            self.encode_outcomes(outcomes);
+            self.encode_predictions(taken.predictions, taken.prediction_bytes);
+            self.encode_outcomes(taken.outcomes);
         }
         self.write_backlog();
         self.repair_if_due();
@@ -331,22 +359,11 @@ impl Writer {
             requested_at: Instant::now(),
             watermark,
         });
-        let request = SyncRequest {
+        self.effects.sync_request = Some(SyncRequest {
             file: Arc::clone(&self.segment.file),
             entries,
             watermark,
-        };
-        if let Err(unsent) = self.sync_requests.send(request) {
-            // The syncing thread only ends before this one if it panicked. Without it nothing can
-            // be promised.
-            self.in_flight = None;
-            self.returned_entries.extend(unsent.0.entries);
-            self.report_trouble(
-                "the syncing thread is gone",
-                &std::io::Error::other("thread ended"),
-                true,
-            );
-        }
+        });
     }
 
     fn take_unsynced_entries(&mut self) -> Vec<IndexEntry> {
@@ -390,7 +407,7 @@ impl Writer {
         let waiters = std::mem::take(&mut self.waiters);
         for waiter in waiters {
             if waiter.position <= position {
-                answer_caller(waiter.reply, waiter.answer);
+                self.effects.answers.push((waiter.reply, waiter.answer));
             } else {
                 self.waiters.push(waiter);
             }
@@ -456,9 +473,4 @@ impl Writer {
             tracing::warn!(%error, "the index's watermark could not be stored; the next start replays more of the log");
         }
     }
-}
-
-/// A caller that has left is no error: its outcome is in the log all the same.
-fn answer_caller(reply: OutcomeReply, answer: Result<Receipt, OutcomeError>) {
-    let _ = reply.send(answer);
 }

@@ -206,7 +206,6 @@ fn a_caller_writes_what_is_waiting_when_the_writer_thread_is_late() {
         options,
         Arc::clone(&queue),
         Arc::clone(&index),
-        sync_requests,
         recovered.segment,
     );
     let shared = Mutex::new(Some(state));
@@ -227,7 +226,7 @@ fn a_caller_writes_what_is_waiting_when_the_writer_thread_is_late() {
     let syncer_queue = Arc::clone(&queue);
     let syncer = std::thread::spawn(move || syncer::run(sync_receiver, syncer_queue, index));
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| super::run(&shared, &queue));
+        let writer = scope.spawn(|| super::run(&shared, &queue, &sync_requests));
         wait_until("synced", || {
             let slot = shared.lock().unwrap();
             slot.as_ref()
@@ -236,6 +235,7 @@ fn a_caller_writes_what_is_waiting_when_the_writer_thread_is_late() {
         queue.close();
         assert_eq!(writer.join().unwrap(), 0);
     });
+    drop(sync_requests);
     syncer.join().unwrap();
     assert_eq!(verify(data_dir.path()).unwrap().predictions, 2);
 }

@@ -65,7 +65,12 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 /// 413 over the size, 408 over the time, 400 when the client stops sending.
 pub async fn read(body: Body, app: &App) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(app.config.request_timeout, collect(body, app.config.max_body_bytes)).await {
+    match tokio::time::timeout(
+        app.config.request_timeout,
+        collect(body, app.config.max_body_bytes),
+    )
+    .await
+    {
         Ok(result) => result,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -83,7 +88,9 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
         let frame = frame.map_err(|error| {
             ApiError::bad_request(format!("body: could not be read: {error}")).closing()
         })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         size += data.len();
         if size > limit {
             return Err(too_large(body, limit).await);
@@ -99,7 +106,11 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
             }
         }
     }
-    Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.into() })
+    Ok(if rest.is_empty() {
+        first.unwrap_or_default()
+    } else {
+        rest.into()
+    })
 }
 
 async fn too_large(mut body: Body, limit: usize) -> ApiError {
@@ -113,7 +124,9 @@ async fn too_large(mut body: Body, limit: usize) -> ApiError {
         }
         true
     };
-    let whole = tokio::time::timeout(MAX_DISCARD_TIME, discard).await.unwrap_or(false);
+    let whole = tokio::time::timeout(MAX_DISCARD_TIME, discard)
+        .await
+        .unwrap_or(false);
     let error = ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("body: over the limit of {limit} bytes (max_body_bytes)"),

@@ -82,10 +82,19 @@ pub async fn get_customer(
     let mut features = BTreeMap::new();
     for (name, stored) in &profile.features {
         let as_of = Some(clock::to_rfc3339(stored.as_of_us));
-        features.insert(name.clone(), FeatureReply { value: stored.value.to_json(), as_of });
+        features.insert(
+            name.clone(),
+            FeatureReply {
+                value: stored.value.to_json(),
+                as_of,
+            },
+        );
     }
     let needed = vec![true; view.features().len()];
-    let row = RowInput { profile: Some(&profile), overrides: &[] };
+    let row = RowInput {
+        profile: Some(&profile),
+        overrides: &[],
+    };
     let assembled = assemble(view, &[row], &needed)
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     for (column, feature) in view.features().iter().enumerate() {
@@ -95,7 +104,10 @@ pub async fn get_customer(
             features.insert(feature.name.clone(), FeatureReply { value, as_of });
         }
     }
-    Ok(Json(CustomerReply { customer_id, features }))
+    Ok(Json(CustomerReply {
+        customer_id,
+        features,
+    }))
 }
 
 /// When the oldest stored value that a derived feature is computed from was written.
@@ -107,8 +119,15 @@ fn oldest_input(
     let mut inputs = vec![false; view.features().len()];
     inputs[column] = true;
     view.close_over_inputs(&mut inputs);
-    let stored = view.stored_features().iter().enumerate().filter(|(index, _)| inputs[*index]);
-    stored.filter_map(|(_, feature)| profile.get(&feature.name)).map(|value| value.as_of_us).min()
+    let stored = view
+        .stored_features()
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| inputs[*index]);
+    stored
+        .filter_map(|(_, feature)| profile.get(&feature.name))
+        .map(|value| value.as_of_us)
+        .min()
 }
 
 /// Write some of a customer's features.
@@ -144,9 +163,16 @@ pub async fn put_customer(
         }
         features.push((name.clone(), StoredValue { value, as_of_us }));
     }
-    let update = Update { key: customer_id.clone(), features };
+    let update = Update {
+        key: customer_id.clone(),
+        features,
+    };
     app.scorer.store.update(&view.name, vec![update]).await?;
-    Ok(Json(WrittenReply { customer_id, as_of: clock::to_rfc3339(as_of_us), unknown }))
+    Ok(Json(WrittenReply {
+        customer_id,
+        as_of: clock::to_rfc3339(as_of_us),
+        unknown,
+    }))
 }
 
 /// Remove a customer's features. Ledger rows stay: they are history.
@@ -175,7 +201,10 @@ pub async fn delete_customer(
 }
 
 fn unknown_customer(customer_id: &str) -> ApiError {
-    ApiError::not_found(format!("customer_id {:?}: no such customer", shorten(customer_id, 128)))
+    ApiError::not_found(format!(
+        "customer_id {:?}: no such customer",
+        shorten(customer_id, 128)
+    ))
 }
 
 fn customer_id(

@@ -34,7 +34,12 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), retry_after: None, close: false }
+        ApiError {
+            status,
+            message: message.into(),
+            retry_after: None,
+            close: false,
+        }
     }
 
     pub fn bad_request(message: impl Into<String>) -> ApiError {
@@ -65,14 +70,28 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
-            tracing::error!(status = self.status.as_u16(), error = self.message, "request failed");
+            tracing::error!(
+                status = self.status.as_u16(),
+                error = self.message,
+                "request failed"
+            );
         }
-        let mut response = (self.status, Json(ErrorBody { error: self.message })).into_response();
+        let mut response = (
+            self.status,
+            Json(ErrorBody {
+                error: self.message,
+            }),
+        )
+            .into_response();
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.close {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -85,7 +104,9 @@ impl From<ScoreError> for ApiError {
             ScoreError::UnknownCustomer { .. } | ScoreError::UnknownModel { .. } => {
                 ApiError::not_found(message)
             }
-            ScoreError::Unbound { .. } | ScoreError::Override(_) => ApiError::unprocessable(message),
+            ScoreError::Unbound { .. } | ScoreError::Override(_) => {
+                ApiError::unprocessable(message)
+            }
             ScoreError::NoModels | ScoreError::NoView => ApiError::unavailable(message, 5),
             ScoreError::Ledger(error) => error.into(),
             ScoreError::Store(error) => error.into(),

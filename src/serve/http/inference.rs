@@ -173,7 +173,11 @@ pub async fn repository_index(
         .map(|entry| IndexReply {
             name: entry.name.clone(),
             version: entry.version.clone(),
-            state: if entry.state.is_ok() { "READY" } else { "UNAVAILABLE" },
+            state: if entry.state.is_ok() {
+                "READY"
+            } else {
+                "UNAVAILABLE"
+            },
             reason: entry.state.as_ref().err().cloned().unwrap_or_default(),
         });
     Ok(Json(index.collect()))
@@ -278,7 +282,11 @@ pub async fn model_version_infer(
 }
 
 fn metadata(app: &App, name: &str, version: Option<&str>) -> Result<Json<MetadataReply>, ApiError> {
-    let found = app.scorer.repository.find(name, version).map_err(ApiError::not_found)?;
+    let found = app
+        .scorer
+        .repository
+        .find(name, version)
+        .map_err(ApiError::not_found)?;
     let versions = match version {
         Some(_) => vec![found.version.clone()],
         None => {
@@ -290,7 +298,11 @@ fn metadata(app: &App, name: &str, version: Option<&str>) -> Result<Json<Metadat
     let describe = |info: &onnx_ml::TensorInfo| TensorReply {
         name: info.name.clone(),
         datatype: tensors::protocol_name(info.datum_type),
-        shape: info.shape.iter().map(|dim| dim.map_or(-1, |dim| dim as i64)).collect(),
+        shape: info
+            .shape
+            .iter()
+            .map(|dim| dim.map_or(-1, |dim| dim as i64))
+            .collect(),
     };
     Ok(Json(MetadataReply {
         name: found.name.clone(),
@@ -311,9 +323,18 @@ fn ready(
         version.is_none_or(|version| versions.any(|entry| entry.version == version))
     });
     match repository.find(name, version) {
-        Ok(_) => Ok((StatusCode::OK, Json(HealthReply { ok: true, reasons: Vec::new() }))),
+        Ok(_) => Ok((
+            StatusCode::OK,
+            Json(HealthReply {
+                ok: true,
+                reasons: Vec::new(),
+            }),
+        )),
         Err(reason) if known => {
-            let reply = HealthReply { ok: false, reasons: vec![reason] };
+            let reply = HealthReply {
+                ok: false,
+                reasons: vec![reason],
+            };
             Ok((StatusCode::SERVICE_UNAVAILABLE, Json(reply)))
         }
         Err(reason) => Err(ApiError::not_found(reason)),
@@ -326,7 +347,11 @@ async fn infer(
     version: Option<&str>,
     body: InferBody,
 ) -> Result<Json<InferReply>, ApiError> {
-    let model = app.scorer.repository.find(name, version).map_err(ApiError::not_found)?;
+    let model = app
+        .scorer
+        .repository
+        .find(name, version)
+        .map_err(ApiError::not_found)?;
     let elements = check_sizes(&body, app.config.max_rows)?;
     if elements <= MAX_INLINE_ELEMENTS {
         return run(model, body).map(Json);
@@ -334,26 +359,39 @@ async fn infer(
     // A large request must not hold up the small ones on this thread.
     let model = Arc::clone(model);
     let failed = |error: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let _turn = LARGE_REQUESTS.acquire().await.map_err(|error| failed(error.to_string()))?;
+    let _turn = LARGE_REQUESTS
+        .acquire()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let outcome = tokio::task::spawn_blocking(move || run(&model, body)).await;
-    outcome.map_err(|error| failed(error.to_string()))?.map(Json)
+    outcome
+        .map_err(|error| failed(error.to_string()))?
+        .map(Json)
 }
 
 /// Refuses shapes that claim more than the bounds; returns the number of elements claimed.
 fn check_sizes(body: &InferBody, max_rows: usize) -> Result<usize, ApiError> {
     let mut elements: u64 = 0;
-    for (index, input) in body.inputs.iter().enumerate() {
+    for input in &body.inputs {
         let rows = input.shape.first().copied().unwrap_or(1);
         if rows > max_rows as u64 {
-            let message = format!("inputs[{index}].shape: {rows} rows, at most {max_rows} are allowed");
+            let name = shorten(&input.name, 64);
+            let message =
+                format!("input {name:?}: shape: {rows} rows, at most {max_rows} are allowed");
             return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        let claimed = input.shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
+        let claimed = input
+            .shape
+            .iter()
+            .try_fold(1_u64, |product, &dim| product.checked_mul(dim));
         let total = claimed.and_then(|claimed| elements.checked_add(claimed));
-        elements = total.filter(|total| *total <= u64::from(u32::MAX)).ok_or_else(|| {
-            let message = format!("inputs[{index}].shape: {:?} is too large", input.shape);
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-        })?;
+        elements = total
+            .filter(|total| *total <= u64::from(u32::MAX))
+            .ok_or_else(|| {
+                let name = shorten(&input.name, 64);
+                let message = format!("input {name:?}: shape: {:?} is too large", input.shape);
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+            })?;
     }
     Ok(elements as usize)
 }
@@ -362,9 +400,16 @@ fn run(model: &ModelVersion, body: InferBody) -> Result<InferReply, ApiError> {
     let graph = &model.graph;
     let mut by_name: Vec<Option<&InputTensor>> = vec![None; graph.inputs().len()];
     for (index, input) in body.inputs.iter().enumerate() {
-        let known = graph.inputs().iter().position(|info| info.name == input.name);
+        let known = graph
+            .inputs()
+            .iter()
+            .position(|info| info.name == input.name);
         let Some(position) = known else {
-            let names: Vec<&str> = graph.inputs().iter().map(|info| info.name.as_str()).collect();
+            let names: Vec<&str> = graph
+                .inputs()
+                .iter()
+                .map(|info| info.name.as_str())
+                .collect();
             return Err(ApiError::bad_request(format!(
                 "inputs[{index}].name: {:?} is no input of {}; the inputs are {}",
                 shorten(&input.name, 64),
@@ -379,15 +424,16 @@ fn run(model: &ModelVersion, body: InferBody) -> Result<InferReply, ApiError> {
     }
     let mut inputs = Vec::with_capacity(by_name.len());
     for (info, given) in graph.inputs().iter().zip(by_name) {
-        let given = given.ok_or_else(|| {
-            ApiError::bad_request(format!("inputs: {:?} is missing", info.name))
+        let given = given
+            .ok_or_else(|| ApiError::bad_request(format!("inputs: {:?} is missing", info.name)))?;
+        let tensor = read_tensor(info, given).map_err(|problem| {
+            ApiError::bad_request(format!("input {:?}: {problem}", info.name))
         })?;
-        let tensor = read_tensor(info, given)
-            .map_err(|problem| ApiError::bad_request(format!("input {:?}: {problem}", info.name)))?;
         inputs.push(tensor);
     }
-    let outputs =
-        graph.run(inputs).map_err(|error| ApiError::bad_request(format!("{}: {error}", model.name)))?;
+    let outputs = graph
+        .run(inputs)
+        .map_err(|error| ApiError::bad_request(format!("{}: {error}", model.name)))?;
     let positions = match &body.outputs {
         None => (0..outputs.len()).collect(),
         Some(requested) if requested.is_empty() => (0..outputs.len()).collect(),
@@ -419,17 +465,23 @@ fn requested_positions(
     let mut positions = Vec::with_capacity(requested.len().min(64));
     for (index, output) in requested.iter().enumerate() {
         let outputs = model.graph.outputs();
-        let position = outputs.iter().position(|info| info.name == output.name).ok_or_else(|| {
-            let names: Vec<&str> = outputs.iter().map(|info| info.name.as_str()).collect();
-            ApiError::bad_request(format!(
-                "outputs[{index}].name: {:?} is no output of {}; the outputs are {}",
-                shorten(&output.name, 64),
-                model.name,
-                names.join(", ")
-            ))
-        })?;
+        let position = outputs
+            .iter()
+            .position(|info| info.name == output.name)
+            .ok_or_else(|| {
+                let names: Vec<&str> = outputs.iter().map(|info| info.name.as_str()).collect();
+                ApiError::bad_request(format!(
+                    "outputs[{index}].name: {:?} is no output of {}; the outputs are {}",
+                    shorten(&output.name, 64),
+                    model.name,
+                    names.join(", ")
+                ))
+            })?;
         if positions.contains(&position) {
-            let message = format!("outputs[{index}].name: {:?} is asked for twice", output.name);
+            let message = format!(
+                "outputs[{index}].name: {:?} is asked for twice",
+                output.name
+            );
             return Err(ApiError::bad_request(message));
         }
         positions.push(position);
@@ -445,15 +497,24 @@ fn read_tensor(info: &onnx_ml::TensorInfo, given: &InputTensor) -> Result<onnx_m
     }
     let shape: Vec<usize> = given.shape.iter().map(|&dim| dim as usize).collect();
     let fits = shape.len() == info.shape.len()
-        && shape.iter().zip(&info.shape).all(|(dim, info)| info.is_none_or(|info| info == *dim));
+        && shape
+            .iter()
+            .zip(&info.shape)
+            .all(|(dim, info)| info.is_none_or(|info| info == *dim));
     if !fits {
-        return Err(format!("shape: expected {}, found {shape:?}", shape_text(&info.shape)));
+        return Err(format!(
+            "shape: expected {}, found {shape:?}",
+            shape_text(&info.shape)
+        ));
     }
     let count: usize = shape.iter().product();
     let mut data = Vec::with_capacity(count.min(1 << 20));
     flatten(&given.data, shape.len().max(1), &mut data)?;
     if data.len() != count {
-        return Err(format!("data: {} elements do not fill the shape {shape:?}", data.len()));
+        return Err(format!(
+            "data: {} elements do not fill the shape {shape:?}",
+            data.len()
+        ));
     }
     tensors::from_json(info.datum_type, &shape, &data).map_err(|problem| format!("data: {problem}"))
 }

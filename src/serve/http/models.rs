@@ -50,10 +50,14 @@ pub struct ModelReply {
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelsReply> {
     let repository = &app.scorer.repository;
     let models = repository.entries().map(|entry| {
-        let champion = repository.champion(&entry.name).map(|version| version.version.as_str());
+        let champion = repository
+            .champion(&entry.name)
+            .map(|version| version.version.as_str());
         describe(entry, champion == Some(entry.version.as_str()))
     });
-    Json(ModelsReply { models: models.collect() })
+    Json(ModelsReply {
+        models: models.collect(),
+    })
 }
 
 fn describe(entry: &Entry, is_champion: bool) -> ModelReply {
@@ -85,8 +89,9 @@ fn describe(entry: &Entry, is_champion: bool) -> ModelReply {
             reply.task = Some(task_word(scoring.task));
             reply.view = Some(scoring.view.name.clone());
             let names = scoring.input_features.iter();
-            reply.features =
-                names.map(|&column| scoring.view.features()[column].name.clone()).collect();
+            reply.features = names
+                .map(|&column| scoring.view.features()[column].name.clone())
+                .collect();
         }
         Err(problems) => {
             reply.reason = Some(format!("served under /v2 only: {}", problems.join("; ")));

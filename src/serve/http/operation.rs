@@ -27,7 +27,10 @@ pub struct HealthReply {
     responses((status = 200, description = "It answers", body = HealthReply))
 )]
 pub async fn livez() -> Json<HealthReply> {
-    Json(HealthReply { ok: true, reasons: Vec::new() })
+    Json(HealthReply {
+        ok: true,
+        reasons: Vec::new(),
+    })
 }
 
 /// Can it score?
@@ -40,8 +43,18 @@ pub async fn livez() -> Json<HealthReply> {
 )]
 pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<HealthReply>) {
     let reasons = app.not_ready();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(HealthReply { ok: reasons.is_empty(), reasons }))
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(HealthReply {
+            ok: reasons.is_empty(),
+            reasons,
+        }),
+    )
 }
 
 /// Metrics in Prometheus' text format.
@@ -50,6 +63,9 @@ pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<HealthRepl
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let content_type = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     (content_type, app.metrics.render())
 }

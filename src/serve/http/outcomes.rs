@@ -79,7 +79,10 @@ pub async fn record_outcome(
 ) -> Result<Json<OutcomeReply>, ApiError> {
     let outcome = into_outcome(body)?;
     let receipt = app.scorer.ledger.append_outcome(outcome).await?;
-    Ok(Json(OutcomeReply { outcome_id: receipt.outcome_id, duplicate: receipt.duplicate }))
+    Ok(Json(OutcomeReply {
+        outcome_id: receipt.outcome_id,
+        duplicate: receipt.duplicate,
+    }))
 }
 
 fn into_outcome(body: OutcomeBody) -> Result<Outcome, ApiError> {
@@ -98,7 +101,9 @@ fn into_outcome(body: OutcomeBody) -> Result<Outcome, ApiError> {
         check_customer_id(customer_id)?;
     }
     if prediction_id.is_none() && body.customer_id.is_none() {
-        return Err(ApiError::unprocessable("prediction_id: give this or customer_id"));
+        return Err(ApiError::unprocessable(
+            "prediction_id: give this or customer_id",
+        ));
     }
     check_text("outcome", &body.outcome, MAX_OUTCOME_BYTES)?;
     if let Some(outcome_id) = &body.outcome_id {
@@ -123,7 +128,9 @@ fn into_outcome(body: OutcomeBody) -> Result<Outcome, ApiError> {
         sent_at_us,
     );
     Ok(Outcome {
-        outcome_id: body.outcome_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        outcome_id: body
+            .outcome_id
+            .unwrap_or_else(|| Uuid::now_v7().to_string()),
         prediction_id: prediction_id.map(|id| id.into_bytes().to_vec().into()),
         customer_id: body.customer_id,
         outcome: body.outcome,

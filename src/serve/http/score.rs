@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use utoipa::ToSchema;
@@ -124,7 +124,10 @@ fn into_request(body: ScoreBody) -> Result<ScoreRequest, ApiError> {
             return Err(ApiError::unprocessable(message));
         }
         if models.len() > MAX_MODELS {
-            let message = format!("models: {} names, at most {MAX_MODELS} are allowed", models.len());
+            let message = format!(
+                "models: {} names, at most {MAX_MODELS} are allowed",
+                models.len()
+            );
             return Err(ApiError::unprocessable(message));
         }
         for (index, name) in models.iter().enumerate() {
@@ -147,7 +150,11 @@ fn render(customer_id: String, answer: ScoreAnswer) -> ScoreReply {
     ScoreReply {
         prediction_id: answer.prediction_id.to_string(),
         customer_id,
-        predictions: answer.predictions.into_iter().map(render_prediction).collect(),
+        predictions: answer
+            .predictions
+            .into_iter()
+            .map(render_prediction)
+            .collect(),
         features: QualityReply {
             stale: answer.quality.stale,
             missing: answer.quality.missing,

@@ -1,12 +1,10 @@
 //! Promises about the committed churn and upsell models.
 
-mod common;
-
+use crate::common::{ScratchDirectory, assert_same_version, committed_scorer, telco_file};
 use bellwether_training::report::ReportResult;
 use bellwether_training::table::Values;
 use bellwether_training::telco::{self, ADD_ONS};
 use bellwether_training::{train_churn, train_upsell};
-use common::{ScratchDirectory, assert_same_version, committed_scorer, telco_file};
 
 /// AUC of scikit-learn 1.9.1 on the same split, its default pipeline (see reference_bank.py).
 const SCIKIT_LEARN_CHURN_AUC: f64 = 0.837_227;
@@ -116,7 +114,7 @@ fn golden_rows_are_invented_and_cover_the_odd_cases() {
     // Given the golden rows of both models and all customers of the published data.
     let customers = telco::read(&data).unwrap();
     for model in ["churn", "upsell"] {
-        let text = std::fs::read_to_string(common::committed(model, "golden.json")).unwrap();
+        let text = std::fs::read_to_string(crate::common::committed(model, "golden.json")).unwrap();
         let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
         let rows = golden["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 16);

@@ -1,12 +1,10 @@
 //! A file that cannot be trained on is refused with the place and what to change.
 
-mod common;
-
 use std::path::PathBuf;
 
+use crate::common::ScratchDirectory;
 use bellwether_training::table::{ColumnSpec, Kind, Table, Values};
 use bellwether_training::train_churn;
-use common::ScratchDirectory;
 
 const COLUMNS: [ColumnSpec; 3] = [
     ColumnSpec {

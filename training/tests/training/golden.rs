@@ -1,7 +1,5 @@
 //! The committed golden rows are what the committed graphs answer. Needs no data.
 
-mod common;
-
 use serde_json::Value;
 use tract_onnx::prelude::tract_ndarray::Array2;
 use tract_onnx::prelude::{DatumType, IntoTensor, Tensor};
@@ -24,9 +22,9 @@ fn tensor(datum_type: DatumType, value: &Value) -> Tensor {
 fn committed_graphs_reproduce_their_golden_rows() {
     for name in ["churn", "upsell"] {
         // Given a committed graph and its golden rows.
-        let bytes = std::fs::read(common::committed(name, "model.onnx")).unwrap();
+        let bytes = std::fs::read(crate::common::committed(name, "model.onnx")).unwrap();
         let model = onnx_ml::Model::from_bytes(&bytes).unwrap();
-        let text = std::fs::read_to_string(common::committed(name, "golden.json")).unwrap();
+        let text = std::fs::read_to_string(crate::common::committed(name, "golden.json")).unwrap();
         let golden: Value = serde_json::from_str(&text).unwrap();
         for row in golden["rows"].as_array().unwrap() {
             // When a row is run.
@@ -55,9 +53,9 @@ fn committed_graphs_reproduce_their_golden_rows() {
 fn every_input_of_a_graph_has_a_baseline_of_its_type() {
     for name in ["churn", "upsell"] {
         // Given a committed graph and its description.
-        let bytes = std::fs::read(common::committed(name, "model.onnx")).unwrap();
+        let bytes = std::fs::read(crate::common::committed(name, "model.onnx")).unwrap();
         let model = onnx_ml::Model::from_bytes(&bytes).unwrap();
-        let text = std::fs::read_to_string(common::committed(name, "model.toml")).unwrap();
+        let text = std::fs::read_to_string(crate::common::committed(name, "model.toml")).unwrap();
         let description: toml::Table = text.parse().unwrap();
         let baseline = description["reasons"]["baseline"].as_table().unwrap();
         // When inputs and baseline are compared, then they are the same names and types.

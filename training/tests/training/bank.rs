@@ -1,9 +1,7 @@
 //! The trainer on data with a time axis: as good as scikit-learn on the same split.
 
-mod common;
-
+use crate::common::{ScratchDirectory, shared_file};
 use bellwether_training::train_bank;
-use common::{ScratchDirectory, shared_file};
 
 /// AUC of scikit-learn 1.9.1 on the same split, its default pipeline (see reference_bank.py).
 const SCIKIT_LEARN_AUC: f64 = 0.748_321;

@@ -1,0 +1,124 @@
+//! The hot path by stage: what one score of one customer spends its time in.
+//!
+//!     cargo bench --bench score_stages
+
+use std::path::Path;
+use std::time::Duration;
+
+use bellwether::features::value::Value;
+use bellwether::features::view::View;
+use bellwether::features::views::Views;
+use bellwether::ledger::{Ledger, LedgerOptions};
+use bellwether::models::repository::Repository;
+use bellwether::score::assemble::{RowInput, assemble};
+use bellwether::score::reasons::explain;
+use bellwether::score::{ScoreRequest, Scorer};
+use bellwether::store::embedded::EmbeddedStore;
+use bellwether::store::{OnlineStore, Profile, StoredValue, Update};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+type AnyError = Box<dyn std::error::Error>;
+
+fn root(folder: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// A customer with a value for every stored feature.
+fn profile(view: &View) -> Profile {
+    let mut profile = Profile::default();
+    for feature in view.stored_features() {
+        let value = match (&feature.default, feature.name.as_str()) {
+            (Some(default), _) => default.clone(),
+            (None, _) => Value::Float64(70.5),
+        };
+        profile.set(feature.name.clone(), StoredValue { value, as_of_us: 1 });
+    }
+    profile
+}
+
+fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
+    let views = Views::load(&root("features")).map_err(|errors| format!("{errors:?}"))?;
+    let repository = Repository::load(&root("models"), &views);
+    let view = views.get("customer").ok_or("no view customer")?.clone();
+    let profile = profile(&view);
+    let row = RowInput {
+        profile: Some(&profile),
+        overrides: &[],
+    };
+    let stored_only: Vec<bool> = view
+        .features()
+        .iter()
+        .map(|feature| feature.expression.is_none())
+        .collect();
+    let everything = vec![true; view.features().len()];
+
+    let mut group = criterion.benchmark_group("one_row");
+    group.bench_function("assemble_stored", |b| {
+        b.iter(|| assemble(&view, &[row], &stored_only))
+    });
+    group.bench_function("assemble_with_derived", |b| {
+        b.iter(|| assemble(&view, &[row], &everything))
+    });
+    let assembled = assemble(&view, &[row], &everything)?;
+    for name in ["churn", "upsell"] {
+        let version = repository.find(name, None)?.clone();
+        let scoring = version
+            .scoring
+            .as_ref()
+            .map_err(|problems| problems.join("; "))?;
+        group.bench_function(format!("model_{name}"), |b| {
+            b.iter(|| scoring.score(&version.graph, &assembled.batch));
+        });
+        let scored = scoring.score(&version.graph, &assembled.batch)?.remove(0);
+        group.bench_function(format!("explain_{name}"), |b| {
+            b.iter(|| {
+                explain(
+                    scoring,
+                    &version.graph,
+                    assembled.batch.columns(),
+                    &scored,
+                    3,
+                )
+            });
+        });
+    }
+
+    let runtime = tokio::runtime::Runtime::new()?;
+    let data_dir = tempfile::tempdir()?;
+    let store = EmbeddedStore::open(&data_dir.path().join("store"))?;
+    let features = profile.features.clone();
+    let update = Update {
+        key: "C-1".to_owned(),
+        features,
+    };
+    runtime.block_on(store.update("customer", vec![update]))?;
+    group.bench_function("store_read", |b| {
+        b.iter(|| runtime.block_on(store.read("customer", "C-1")));
+    });
+
+    let ledger = Ledger::open(data_dir.path(), LedgerOptions::default())?;
+    let scorer = Scorer::new(views, repository, std::sync::Arc::new(store), ledger);
+    let request = ScoreRequest {
+        customer_id: "C-1".to_owned(),
+        ..ScoreRequest::default()
+    };
+    group.bench_function("whole_two_models_with_ledger", |b| {
+        b.iter(|| runtime.block_on(scorer.score(&request)));
+    });
+    group.finish();
+    scorer.ledger.close()?;
+    Ok(())
+}
+
+fn run(criterion: &mut Criterion) {
+    if let Err(error) = stages(criterion) {
+        eprintln!("the bench could not run: {error}");
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(50);
+    targets = run
+}
+criterion_main!(benches);

@@ -1,0 +1,309 @@
+//! Fuzz targets for request bodies and request lines, through the whole request stack.
+//!
+//! Promises: whatever is sent, the server does not panic and does not answer 5xx (503 says that it
+//! is busy, and is allowed); every refusal is a JSON object with a message that is not longer than
+//! it needs to be.
+//!
+//! Each target is a short random run in `cargo test`. The same target runs guided by coverage, for
+//! as long as one likes, with
+//!
+//! ```sh
+//! cargo install cargo-bolero --locked
+//! cargo bolero test --sanitizer NONE any_score_body_is_answered
+//! ```
+//!
+//! Inputs that it finds are kept in `tests/__fuzz__/` and replayed by `cargo test`. A failure of a
+//! random run names its seed; `BOLERO_RANDOM_SEED=…` repeats it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::panic::AssertUnwindSafe;
+
+use axum::http::{Method, StatusCode, Uri};
+use bolero::TypeGenerator;
+use bolero::generator::produce;
+use common::in_process::{Answer, InProcess};
+use common::json_edit::{self, JsonEdit};
+use common::mutate::{Edit, Mutation, apply_edits};
+use common::{TARGET_TIME, committed};
+use serde_json::{Value, json};
+
+/// A valid body with edits that keep it JSON, and then edits of its bytes.
+#[derive(Debug, Clone, TypeGenerator)]
+struct HostileBody {
+    seed: u8,
+    #[generator(produce::<Vec<JsonEdit>>().with().len(0usize..=3))]
+    json_edits: Vec<JsonEdit>,
+    #[generator(produce::<Vec<Edit>>().with().len(0usize..=2))]
+    byte_edits: Vec<Edit>,
+}
+
+/// Tokens that mean something in JSON or in a body.
+const JSON_WORDS: &[&str] = &[
+    "null",
+    "true",
+    "-",
+    "1e999",
+    "-1e-999",
+    "1E400",
+    "0x1",
+    "NaN",
+    "Infinity",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    "\\u0000",
+    "\\ud800",
+    "\\",
+    "\u{feff}",
+    "{\"\":",
+    "[[[[[[[[[[[[[[[[",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "0.1e1",
+    "\"features\":",
+    "\"explain\":65536,",
+    "\"customer_id\":\"C-1\",",
+    "\"data\":[",
+    "\"shape\":[",
+];
+
+impl HostileBody {
+    fn bytes(&self, seeds: &[Value]) -> Vec<u8> {
+        let mut document = seeds[usize::from(self.seed) % seeds.len()].clone();
+        for edit in &self.json_edits {
+            json_edit::apply(&mut document, edit);
+        }
+        let texts: Vec<Vec<u8>> = seeds
+            .iter()
+            .map(|seed| seed.to_string().into_bytes())
+            .collect();
+        let bytes = document.to_string().into_bytes();
+        apply_edits(bytes, &self.byte_edits, &texts, JSON_WORDS)
+    }
+}
+
+/// Sends edited bodies to one route and checks every answer.
+fn fuzz_body(
+    iterations: usize,
+    method: Method,
+    path: &'static str,
+    seeds: Vec<Value>,
+    check: impl Fn(&Answer) + std::panic::RefUnwindSafe,
+) {
+    let server = InProcess::start().with_customer();
+    // Given that every seed is accepted as it is: edits of refused bodies would test little
+    for seed in &seeds {
+        let answer = server.send_json(method.clone(), path, seed);
+        assert!(answer.status.is_success(), "{seed}: {}", answer.text());
+        check(&answer);
+    }
+    let server = AssertUnwindSafe(server);
+    bolero::check!()
+        .with_type::<HostileBody>()
+        .with_iterations(iterations)
+        .with_test_time(TARGET_TIME)
+        .for_each(|body: &HostileBody| {
+            // When an edited body is sent, then the answer is sound
+            let answer = server.send(method.clone(), Uri::from_static(path), body.bytes(&seeds));
+            answer.assert_sound();
+            if answer.status.is_success() {
+                check(&answer);
+            }
+        });
+}
+
+#[test]
+fn any_score_body_is_answered() {
+    let seeds = vec![
+        json!({"customer_id": "C-1"}),
+        json!({"customer_id": "C-1", "models": ["churn", "upsell"], "explain": 3}),
+        json!({"customer_id": "C-2", "models": ["churn"], "explain": 19, "features": {
+            "tenure": 3, "contract": "Two year", "monthly_charges": 20.25, "total_charges": null,
+            "senior_citizen": 1, "internet_service": "Fiber optic",
+        }}),
+    ];
+    fuzz_body(400, Method::POST, "/v1/score", seeds, |answer| {
+        let reply = answer.json();
+        assert!(reply["prediction_id"].is_string(), "{reply}");
+        for prediction in reply["predictions"].as_array().unwrap() {
+            let score = prediction["score"].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&score), "{reply}");
+        }
+    });
+}
+
+#[test]
+fn any_outcome_body_is_answered() {
+    let seeds = vec![
+        json!({"customer_id": "C-1", "outcome": "churn"}),
+        json!({
+            "outcome_id": "crm-1", "prediction_id": "019aa0b2-7c3e-7d53-9c3f-0242ac120002",
+            "customer_id": "C-1", "outcome": "addon_accepted", "value": 12.5,
+            "occurred_at": "2026-01-31T12:00:00+01:00",
+        }),
+    ];
+    fuzz_body(400, Method::POST, "/v1/outcomes", seeds, |answer| {
+        assert!(answer.json()["outcome_id"].is_string());
+    });
+}
+
+#[test]
+fn any_customer_body_is_answered() {
+    let seeds = vec![
+        json!({"features": {}}),
+        json!({"features": {
+            "gender": "Male", "senior_citizen": 0, "tenure": 24, "monthly_charges": 99.95,
+            "total_charges": null, "contract": "Two year", "payment_method": "Mailed check",
+        }}),
+    ];
+    fuzz_body(300, Method::PUT, "/v1/customers/C-3", seeds, |answer| {
+        assert!(answer.json()["unknown"].is_array());
+    });
+}
+
+#[test]
+fn any_inference_body_is_answered() {
+    let seeds = vec![inference_body(1, false), inference_body(3, true)];
+    fuzz_body(
+        300,
+        Method::POST,
+        "/v2/models/churn/infer",
+        seeds,
+        |answer| {
+            assert!(answer.json()["outputs"].is_array());
+        },
+    );
+}
+
+#[test]
+fn any_index_body_is_answered() {
+    let seeds = vec![json!({}), json!({"ready": true}), json!(null)];
+    fuzz_body(300, Method::POST, "/v2/repository/index", seeds, |answer| {
+        assert!(answer.json().is_array());
+    });
+}
+
+/// The first golden row of the churn model as an inference request of `rows` rows.
+fn inference_body(rows: usize, nested: bool) -> Value {
+    let golden: Value = serde_json::from_slice(&committed("models/churn/1/golden.json")).unwrap();
+    let row = golden["rows"][0]["inputs"].as_object().unwrap();
+    let mut inputs = Vec::new();
+    for (name, value) in row {
+        let integer = ["senior_citizen", "tenure"].contains(&name.as_str());
+        let datatype = match value {
+            Value::String(_) => "BYTES",
+            _ if integer && churn_input_is_integer(name) => "INT64",
+            _ => "FP32",
+        };
+        let data = match nested {
+            true => json!(vec![vec![value]; rows]),
+            false => json!(vec![value; rows]),
+        };
+        inputs.push(json!({"name": name, "shape": [rows, 1], "datatype": datatype, "data": data}));
+    }
+    json!({"id": "seed", "inputs": inputs, "outputs": [{"name": "probabilities"}]})
+}
+
+fn churn_input_is_integer(name: &str) -> bool {
+    let graph = onnx_ml::Model::from_bytes(&committed("models/churn/1/model.onnx")).unwrap();
+    let input = graph.inputs().iter().find(|input| input.name == name);
+    input.unwrap().datum_type == onnx_ml::DatumType::I64
+}
+
+#[test]
+fn any_request_line_is_answered() {
+    let seeds: Vec<Vec<u8>> = [
+        "GET /v1/customers/C-1",
+        "DELETE /v1/customers/C-2",
+        "PUT /v1/customers/C-%31",
+        "POST /v1/score",
+        "GET /v1/models",
+        "GET /v2/models/churn",
+        "GET /v2/models/churn/versions/1",
+        "GET /v2/models/churn/ready",
+        "GET /v2/models/churn/versions/1/ready",
+        "POST /v2/models/churn/versions/1/infer",
+        "POST /v2/models/churn/infer?x=1",
+        "GET /livez",
+        "GET /openapi.json",
+    ]
+    .iter()
+    .map(|line| line.as_bytes().to_vec())
+    .collect();
+    let words = [
+        "%FF",
+        "%00",
+        "%2F",
+        "%",
+        "..",
+        "/",
+        "//",
+        "?",
+        "C-1",
+        "churn",
+        "upsell",
+        "versions",
+        "1",
+        "18446744073709551616",
+        "-1",
+        "GET",
+        "POST",
+        "PUT",
+        "DELETE",
+        "PATCH",
+        "BREW",
+        "%F0%9F%A6%80",
+    ];
+    let server = AssertUnwindSafe(InProcess::start().with_customer());
+    bolero::check!()
+        .with_type::<Mutation>()
+        .with_iterations(1500)
+        .with_test_time(TARGET_TIME)
+        .for_each(|mutation: &Mutation| {
+            // Given a line that is one of HTTP
+            let line = mutation.apply(&seeds, &words);
+            let mut parts = line.splitn(2, |byte| *byte == b' ');
+            let method = Method::from_bytes(parts.next().unwrap_or_default());
+            let uri = Uri::try_from(parts.next().unwrap_or_default());
+            let (Ok(method), Ok(uri)) = (method, uri) else {
+                return;
+            };
+            // The body of an answer to HEAD is left out by the protocol, and to CONNECT there is
+            // none.
+            if method == Method::HEAD || method == Method::CONNECT {
+                return;
+            }
+            // When it is sent, then the answer is sound
+            server.send(method, uri, b"{}".to_vec()).assert_sound();
+        });
+}
+
+#[test]
+fn a_path_that_is_no_utf8_is_refused_like_everything_else() {
+    let server = InProcess::start();
+    for path in [
+        "/v1/customers/%FF",
+        "/v2/models/%FF",
+        "/v2/models/%FF/ready",
+        "/v2/models/churn/versions/%FF",
+    ] {
+        let answer = server.send(Method::GET, Uri::from_static(path), Vec::new());
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        answer.assert_sound();
+    }
+    for path in [
+        "/v2/models/%FF/infer",
+        "/v2/models/churn/versions/%FF/infer",
+    ] {
+        let answer = server.send(Method::POST, Uri::from_static(path), b"{}".to_vec());
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        answer.assert_sound();
+    }
+}

@@ -1,0 +1,12 @@
+//! Promises of the trainers and of the committed sample models.
+//!
+//! Tests of training read the shared data and are skipped without it; see `common::shared_file`.
+
+// A helper of a test fails the test by panicking, as the test itself does.
+#![allow(clippy::unwrap_used)]
+
+mod bad_data;
+mod bank;
+mod common;
+mod golden;
+mod telco_models;
