@@ -6,6 +6,12 @@
 //! `GET /livez` and `POST /v1/score` (one customer, stored features, ledger on) in turn, so that
 //! whatever the machine does meanwhile meets both alike. Prints medians and 99th percentiles.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its figures"
+)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -27,10 +33,13 @@ impl Drop for Server {
     }
 }
 
-fn main() {
-    if let Err(error) = run() {
-        eprintln!("the bench could not run: {error}");
-        std::process::exit(1);
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the bench could not run: {error}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }
 

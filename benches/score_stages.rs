@@ -2,6 +2,8 @@
 //!
 //!     cargo bench --bench score_stages
 
+#![allow(clippy::print_stderr, reason = "a bench prints why it could not run")]
+
 use std::path::Path;
 use std::time::Duration;
 

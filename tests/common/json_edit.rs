@@ -65,7 +65,10 @@ pub fn apply(document: &mut Value, edit: &JsonEdit) {
             value
         }),
         Change::Repeat(times) => replace(document, pointer, |value| match value {
-            Value::Array(elements) => Value::Array(elements.repeat(usize::from(times))),
+            Value::Array(elements) => {
+                let length = elements.len() * usize::from(times);
+                Value::Array(elements.into_iter().cycle().take(length).collect())
+            }
             Value::String(text) => Value::String(text.repeat(usize::from(times))),
             other => other,
         }),

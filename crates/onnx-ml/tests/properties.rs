@@ -1,6 +1,8 @@
 //! What holds for any rows: the batch a row is in does not change its bits, and nothing a column can
 //! hold makes a run fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use common::*;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorBody};
 use super::operation::HealthReply;
+use super::path::PathParams;
 use crate::features::value::shorten;
 use crate::models::scoring::shape_text;
 use crate::models::tensors;
@@ -192,7 +193,7 @@ pub async fn repository_index(
     ))]
 pub async fn model_metadata(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Json<MetadataReply>, ApiError> {
     metadata(&app, &name, None)
 }
@@ -206,7 +207,7 @@ pub async fn model_metadata(
     ))]
 pub async fn model_version_metadata(
     State(app): State<Arc<App>>,
-    Path((name, version)): Path<(String, String)>,
+    PathParams((name, version)): PathParams<(String, String)>,
 ) -> Result<Json<MetadataReply>, ApiError> {
     metadata(&app, &name, Some(&version))
 }
@@ -221,7 +222,7 @@ pub async fn model_version_metadata(
     ))]
 pub async fn model_ready(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<(StatusCode, Json<HealthReply>), ApiError> {
     ready(&app, &name, None)
 }
@@ -236,7 +237,7 @@ pub async fn model_ready(
     ))]
 pub async fn model_version_ready(
     State(app): State<Arc<App>>,
-    Path((name, version)): Path<(String, String)>,
+    PathParams((name, version)): PathParams<(String, String)>,
 ) -> Result<(StatusCode, Json<HealthReply>), ApiError> {
     ready(&app, &name, Some(&version))
 }
@@ -255,7 +256,7 @@ pub async fn model_version_ready(
     ))]
 pub async fn model_infer(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     JsonBody(body): JsonBody<InferBody>,
 ) -> Result<Json<InferReply>, ApiError> {
     infer(&app, &name, None, body).await
@@ -275,7 +276,7 @@ pub async fn model_infer(
     ))]
 pub async fn model_version_infer(
     State(app): State<Arc<App>>,
-    Path((name, version)): Path<(String, String)>,
+    PathParams((name, version)): PathParams<(String, String)>,
     JsonBody(body): JsonBody<InferBody>,
 ) -> Result<Json<InferReply>, ApiError> {
     infer(&app, &name, Some(&version), body).await
@@ -389,7 +390,8 @@ fn check_sizes(body: &InferBody, max_rows: usize) -> Result<usize, ApiError> {
             .filter(|total| *total <= u64::from(u32::MAX))
             .ok_or_else(|| {
                 let name = shorten(&input.name, 64);
-                let message = format!("input {name:?}: shape: {:?} is too large", input.shape);
+                let shape = shorten(&format!("{:?}", input.shape), 100);
+                let message = format!("input {name:?}: shape: {shape} is too large");
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             })?;
     }
@@ -503,8 +505,9 @@ fn read_tensor(info: &onnx_ml::TensorInfo, given: &InputTensor) -> Result<onnx_m
             .all(|(dim, info)| info.is_none_or(|info| info == *dim));
     if !fits {
         return Err(format!(
-            "shape: expected {}, found {shape:?}",
-            shape_text(&info.shape)
+            "shape: expected {}, found {}",
+            shape_text(&info.shape),
+            shorten(&format!("{shape:?}"), 100)
         ));
     }
     let count: usize = shape.iter().product();

@@ -2,7 +2,7 @@
 //! render.
 //!
 //! * [`error`] – what every refusal looks like.
-//! * [`body`] – reading request bodies within limits.
+//! * [`body`], [`path`] – reading request bodies within limits, and path parameters.
 //! * [`score`], [`outcomes`], [`customers`], [`models`] – `/v1`.
 //! * [`inference`] – `/v2`, the Open Inference Protocol.
 //! * [`operation`] – health, metrics, documentation.
@@ -14,6 +14,7 @@ pub mod inference;
 pub mod models;
 pub mod operation;
 pub mod outcomes;
+pub mod path;
 pub mod score;
 
 use std::sync::Arc;
