@@ -6,7 +6,7 @@
 //!
 //! See `fuzz_files.rs` for how to run a target guided by coverage.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
 

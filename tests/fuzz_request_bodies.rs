@@ -15,7 +15,7 @@
 //! Inputs that it finds are kept in `tests/__fuzz__/` and replayed by `cargo test`. A failure of a
 //! random run names its seed; `BOLERO_RANDOM_SEED=…` repeats it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
 

@@ -6,6 +6,8 @@
 //!
 //! Every input is filled with zeros, or with the empty string.
 
+#![allow(clippy::print_stdout, reason = "it prints its figures")]
+
 use std::error::Error;
 use std::time::Instant;
 

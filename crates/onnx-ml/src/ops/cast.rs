@@ -270,14 +270,9 @@ fn each<From: Datum, To: Datum + Default>(
 ) -> TractResult<Tensor> {
     let input_view = input.try_as_plain_ram()?;
     let elements = input_view.as_slice::<From>()?;
-    // SAFETY: every element of `output` is assigned below before it is read; for the one type that
-    // owns memory, String, the constructor itself writes valid empty strings.
-    let mut output = unsafe { Tensor::uninitialized::<To>(input.shape())? };
-    let mut output_view = output.try_as_plain_ram_mut()?;
-    for (to, from) in output_view.as_slice_mut::<To>()?.iter_mut().zip(elements) {
-        *to = function(from)?;
-    }
-    Ok(output)
+    let values: Vec<To> = elements.iter().map(function).collect::<TractResult<_>>()?;
+    let array = tract_ndarray::ArrayD::from_shape_vec(input.shape(), values)?;
+    Ok(array.into_tensor())
 }
 
 /// The shortest of fixed and scientific notation with at most eight significant digits and without
