@@ -39,7 +39,7 @@ fn profile(view: &View) -> Profile {
 }
 
 fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
-    let views = Views::load(&root("features")).map_err(|errors| format!("{errors:?}"))?;
+    let views = Views::load(&root("features"))?;
     let repository = Repository::load(&root("models"), &views);
     let view = views.get("customer").ok_or("no view customer")?.clone();
     let profile = profile(&view);

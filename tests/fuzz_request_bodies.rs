@@ -124,7 +124,7 @@ fn any_score_body_is_answered() {
     let seeds = vec![
         json!({"customer_id": "C-1"}),
         json!({"customer_id": "C-1", "models": ["churn", "upsell"], "explain": 3}),
-        json!({"customer_id": "C-2", "models": ["churn"], "explain": 19, "features": {
+        json!({"customer_id": "C-1", "models": ["churn"], "explain": 19, "features": {
             "tenure": 3, "contract": "Two year", "monthly_charges": 20.25, "total_charges": null,
             "senior_citizen": 1, "internet_service": "Fiber optic",
         }}),

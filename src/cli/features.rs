@@ -63,13 +63,7 @@ pub fn run(args: FeaturesArgs) -> Result<(), String> {
 
 fn push(args: &PushArgs) -> Result<(), String> {
     let config = Config::load(&args.config)?;
-    let views = Views::load(&config.features).map_err(|errors| {
-        errors
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n")
-    })?;
+    let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
     let view = views.get(&args.view).ok_or_else(|| {
         let names: Vec<&str> = views.all().iter().map(|view| view.name.as_str()).collect();
         format!(

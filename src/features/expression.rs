@@ -8,8 +8,9 @@
 //! which evaluation fails (integer division by zero, overflow, a cast that does not fit) yields
 //! null, as does a result that is NaN or infinite; evaluation never panics on data.
 //!
-//! It does not allow what has no place in a feature: aggregates, subqueries, and functions whose
-//! result depends on anything but their arguments (`random()`, `now()`).
+//! It does not allow what has no place in a feature: aggregates, subqueries, functions whose result
+//! depends on anything but their arguments (`random()`, `now()`), text of any length (`repeat`),
+//! and trees so deep that evaluating them would need more stack than a thread has.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -20,7 +21,7 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, TableReference, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, ScalarValue, TableReference, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
@@ -36,6 +37,17 @@ use datafusion_sql::planner::{PlannerContext, SqlToRel};
 
 /// The longest expression accepted, in bytes; a feature is not a program.
 const MAX_SQL_BYTES: usize = 8 * 1024;
+
+/// The deepest tree of an expression. Evaluating goes down the tree on a request's thread, and a
+/// chain like `a + a + a` is as deep as it is long.
+const MAX_DEPTH: usize = 100;
+
+/// The longest text that `lpad` and `rpad` may make, in characters.
+const MAX_PADDED_CHARS: i64 = 1000;
+
+/// Stack for reading an expression before its depth is known. Whatever [`MAX_SQL_BYTES`] can nest
+/// fits, also in a debug build; pages that are not touched take no memory.
+const COMPILE_STACK_BYTES: usize = 512 * 1024 * 1024;
 
 /// A compiled SQL expression over one view's schema.
 #[derive(Clone, Debug)]
@@ -55,13 +67,11 @@ impl Expression {
     /// # Errors
     /// A phrase saying what is wrong with the expression.
     pub fn compile(sql: &str, schema: &SchemaRef, expected: &DataType) -> Result<Self, String> {
-        if sql.len() > MAX_SQL_BYTES {
-            return Err(format!(
-                "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
-                sql.len()
-            ));
-        }
-        let logical = parse(sql, schema).map_err(|error| first_line(&error))?;
+        on_deep_stack(|| Self::compile_here(sql, schema, expected))
+    }
+
+    fn compile_here(sql: &str, schema: &SchemaRef, expected: &DataType) -> Result<Self, String> {
+        let logical = parse(sql, schema)?;
         refuse_what_is_no_feature(&logical)?;
         let df_schema = DFSchema::try_from(Arc::clone(schema)).map_err(|e| first_line(&e))?;
         let mut columns: Vec<String> = logical
@@ -151,30 +161,60 @@ impl Expression {
     }
 }
 
-/// The columns that `sql` reads, without checking them against a schema.
+/// Runs `compile` on a thread whose stack holds the deepest tree a text can describe.
 ///
-/// # Errors
-/// A phrase saying what is wrong with the expression.
-pub fn referenced_columns(sql: &str, schema: &SchemaRef) -> Result<Vec<String>, String> {
+/// The parser bounds nesting, but reads chains of operators and casts in a loop, and everything
+/// behind it goes down the tree by recursion. A tree that is too deep is refused, which itself
+/// takes the stack to build, measure and drop it.
+fn on_deep_stack<T: Send>(compile: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new()
+            .name("compile-sql".to_owned())
+            .stack_size(COMPILE_STACK_BYTES);
+        let thread = builder
+            .spawn_scoped(scope, compile)
+            .map_err(|error| format!("cannot be compiled: no thread: {error}"))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err("makes the SQL compiler fail; write it differently".to_owned()))
+    })
+}
+
+/// Parses and refuses what is too long or too deep.
+fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(format!(
             "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
             sql.len()
         ));
     }
-    let logical = parse(sql, schema).map_err(|error| first_line(&error))?;
-    Ok(logical
-        .column_refs()
-        .into_iter()
-        .map(|column| column.name.clone())
-        .collect())
+    let logical = plan(sql, schema).map_err(|error| first_line(&error))?;
+    let depth = depth_of(&logical);
+    if depth > MAX_DEPTH {
+        return Err(format!(
+            "is nested {depth} deep, counting each operator of a chain; at most {MAX_DEPTH} are \
+             allowed: use parentheses, or split it into several features"
+        ));
+    }
+    Ok(logical)
 }
 
-fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, DataFusionError> {
+fn plan(sql: &str, schema: &SchemaRef) -> Result<Expr, DataFusionError> {
     let parsed = DFParser::parse_sql_into_expr(sql)?;
     let df_schema = DFSchema::try_from(Arc::clone(schema))?;
     let planner = SqlToRel::new(&*FUNCTIONS);
     planner.sql_to_expr(parsed.expr, &df_schema, &mut PlannerContext::new())
+}
+
+/// The number of expressions on the longest way from the whole to a leaf.
+fn depth_of(expr: &Expr) -> usize {
+    let mut deepest = 0;
+    // The visitor never fails, and so neither does the visit.
+    let _ = expr.apply_children(|child| {
+        deepest = deepest.max(depth_of(child));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    deepest + 1
 }
 
 fn converts_without_loss(from: &DataType, to: &DataType) -> bool {
@@ -207,6 +247,7 @@ fn refuse_what_is_no_feature(expr: &Expr) -> Result<(), String> {
                     call.func.name()
                 ))
             }
+            Expr::ScalarFunction(call) => refuse_long_text(call.func.name(), &call.args),
             Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
                 Some("is an aggregate; declare windows with `aggregate`".to_owned())
             }
@@ -226,6 +267,24 @@ fn refuse_what_is_no_feature(expr: &Expr) -> Result<(), String> {
         (_, Some(reason)) => Err(reason),
         (Err(error), None) => Err(first_line(&error)),
         (Ok(_), None) => Ok(()),
+    }
+}
+
+/// Functions whose result can be gigabytes of text from a few bytes.
+fn refuse_long_text(function: &str, arguments: &[Expr]) -> Option<String> {
+    match function {
+        "repeat" => Some("calls repeat(), which can make text of any length".to_owned()),
+        "lpad" | "rpad" => {
+            let length = match arguments.get(1) {
+                Some(Expr::Literal(ScalarValue::Int64(length), _)) => *length,
+                _ => None,
+            };
+            let fits = length.is_some_and(|length| length <= MAX_PADDED_CHARS);
+            (!fits).then(|| {
+                format!("calls {function}(): its length must be a number up to {MAX_PADDED_CHARS}")
+            })
+        }
+        _ => None,
     }
 }
 

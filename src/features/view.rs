@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::expression::{Expression, referenced_columns};
+use super::expression::Expression;
 use super::value::{FeatureType, Value, shorten};
 
 /// One declared feature.
@@ -529,14 +529,6 @@ pub fn suggestion<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Strin
     }
 }
 
-/// The names that `sql` reads, checked against the view; used for rules outside the view file.
-///
-/// # Errors
-/// A phrase saying what is wrong with the expression.
-pub fn columns_of(sql: &str, view: &View) -> Result<Vec<String>, String> {
-    referenced_columns(sql, view.schema())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -642,7 +634,7 @@ unknown = "refuse"
             (
                 "total / greatest",
                 "totl / greatest",
-                "line 24: feature per_month: expression",
+                "line 23: feature per_month: expression",
             ),
             ("default = 0", "default = -3", "out of range"),
             ("default = 0", "default = \"x\"", "default: expected int64"),

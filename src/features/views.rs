@@ -5,6 +5,22 @@ use std::sync::Arc;
 
 use super::view::{View, ViewError};
 
+/// Everything that is wrong with a folder of views, one line each.
+#[derive(Debug)]
+pub struct ViewErrors(Vec<ViewError>);
+
+impl std::fmt::Display for ViewErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "\n" } else { "" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ViewErrors {}
+
 /// Every view of `features/*.toml`, sorted by name.
 #[derive(Debug, Default, Clone)]
 pub struct Views {
@@ -17,16 +33,14 @@ impl Views {
     /// # Errors
     /// Every file that is wrong, not only the first; a missing folder; two views of one name
     /// or of one entity.
-    pub fn load(dir: &Path) -> Result<Views, Vec<ViewError>> {
+    pub fn load(dir: &Path) -> Result<Views, ViewErrors> {
         let fail = |file: &Path, problem: String| ViewError {
             file: file.to_owned(),
             problem,
         };
-        let entries = std::fs::read_dir(dir).map_err(|e| {
-            vec![fail(
-                dir,
-                format!("cannot read the folder of feature views: {e}"),
-            )]
+        let entries = std::fs::read_dir(dir).map_err(|error| {
+            let problem = format!("cannot read the folder of feature views: {error}");
+            ViewErrors(vec![fail(dir, problem)])
         })?;
         let mut files: Vec<_> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -69,7 +83,7 @@ impl Views {
         if errors.is_empty() {
             Ok(Views { views })
         } else {
-            Err(errors)
+            Err(ViewErrors(errors))
         }
     }
 

@@ -156,13 +156,7 @@ impl Server {
 /// # Errors
 /// Every problem, one line each.
 pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> {
-    let views = Views::load(&config.features).map_err(|errors| {
-        errors
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n")
-    })?;
+    let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
     let repository = Repository::load(&config.models, &views);
     let mut problems = Vec::new();
     if let Some(reason) = repository.unreadable() {
