@@ -16,7 +16,13 @@
 //! Inputs that it finds are kept in `tests/__fuzz__/` and replayed by `cargo test`. A failure of a
 //! random run names its seed; `BOLERO_RANDOM_SEED=…` repeats it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod common;
 mod ledger_common;
@@ -359,7 +365,7 @@ fn any_ledger_segment_is_read_up_to_its_first_bad_byte() {
             {
                 assert_eq!(offset + torn, bytes.len() as u64);
             }
-            if scan.end == Ok(SegmentEnd::Complete) && unchanged == seed.len() {
+            if scan.end == Ok(SegmentEnd::Complete) && bytes == seed {
                 assert_eq!((scan.predictions, scan.outcomes), (6, 6));
             }
         });

@@ -15,7 +15,13 @@
 //! Inputs that it finds are kept in `tests/__fuzz__/` and replayed by `cargo test`. A failure of a
 //! random run names its seed; `BOLERO_RANDOM_SEED=…` repeats it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod common;
 
@@ -129,7 +135,7 @@ fn any_score_body_is_answered() {
             "senior_citizen": 1, "internet_service": "Fiber optic",
         }}),
     ];
-    fuzz_body(400, Method::POST, "/v1/score", seeds, |answer| {
+    fuzz_body(1000, Method::POST, "/v1/score", seeds, |answer| {
         let reply = answer.json();
         assert!(reply["prediction_id"].is_string(), "{reply}");
         for prediction in reply["predictions"].as_array().unwrap() {
@@ -149,7 +155,7 @@ fn any_outcome_body_is_answered() {
             "occurred_at": "2026-01-31T12:00:00+01:00",
         }),
     ];
-    fuzz_body(400, Method::POST, "/v1/outcomes", seeds, |answer| {
+    fuzz_body(1000, Method::POST, "/v1/outcomes", seeds, |answer| {
         assert!(answer.json()["outcome_id"].is_string());
     });
 }
@@ -163,7 +169,7 @@ fn any_customer_body_is_answered() {
             "total_charges": null, "contract": "Two year", "payment_method": "Mailed check",
         }}),
     ];
-    fuzz_body(300, Method::PUT, "/v1/customers/C-3", seeds, |answer| {
+    fuzz_body(1000, Method::PUT, "/v1/customers/C-3", seeds, |answer| {
         assert!(answer.json()["unknown"].is_array());
     });
 }
@@ -172,7 +178,7 @@ fn any_customer_body_is_answered() {
 fn any_inference_body_is_answered() {
     let seeds = vec![inference_body(1, false), inference_body(3, true)];
     fuzz_body(
-        300,
+        1000,
         Method::POST,
         "/v2/models/churn/infer",
         seeds,
@@ -185,9 +191,15 @@ fn any_inference_body_is_answered() {
 #[test]
 fn any_index_body_is_answered() {
     let seeds = vec![json!({}), json!({"ready": true}), json!(null)];
-    fuzz_body(300, Method::POST, "/v2/repository/index", seeds, |answer| {
-        assert!(answer.json().is_array());
-    });
+    fuzz_body(
+        1000,
+        Method::POST,
+        "/v2/repository/index",
+        seeds,
+        |answer| {
+            assert!(answer.json().is_array());
+        },
+    );
 }
 
 /// The first golden row of the churn model as an inference request of `rows` rows.
@@ -264,7 +276,7 @@ fn any_request_line_is_answered() {
     let server = AssertUnwindSafe(InProcess::start().with_customer());
     bolero::check!()
         .with_type::<Mutation>()
-        .with_iterations(1500)
+        .with_iterations(3000)
         .with_test_time(TARGET_TIME)
         .for_each(|mutation: &Mutation| {
             // Given a line that is one of HTTP

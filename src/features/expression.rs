@@ -42,6 +42,10 @@ const MAX_SQL_BYTES: usize = 8 * 1024;
 /// chain like `a + a + a` is as deep as it is long.
 const MAX_DEPTH: usize = 100;
 
+/// The most brackets inside each other. The parser tries `not (` in two ways, one after the other:
+/// a missing bracket behind twelve of them takes milliseconds, behind thirty it takes minutes.
+const MAX_BRACKETS: usize = 12;
+
 /// The longest text that `lpad` and `rpad` may make, in characters.
 const MAX_PADDED_CHARS: i64 = 1000;
 
@@ -180,12 +184,35 @@ fn on_deep_stack<T: Send>(compile: impl FnOnce() -> Result<T, String> + Send) ->
     })
 }
 
+/// How many brackets are open at most. Those in quotes are counted too: no honest text is refused
+/// for them, and telling them apart would take a parser.
+fn deepest_brackets(sql: &str) -> usize {
+    let mut open: usize = 0;
+    let mut most = 0;
+    for character in sql.chars() {
+        match character {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// Parses and refuses what is too long or too deep.
 fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(format!(
             "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
             sql.len()
+        ));
+    }
+    let brackets = deepest_brackets(sql);
+    if brackets > MAX_BRACKETS {
+        return Err(format!(
+            "has {brackets} brackets inside each other; at most {MAX_BRACKETS} are allowed: split \
+             it into several features"
         ));
     }
     let logical = plan(sql, schema).map_err(|error| first_line(&error))?;

@@ -148,6 +148,9 @@ impl View {
         let file: ViewFile = toml::from_str(text).map_err(|e| e.to_string())?;
         check_name("view name", &file.view.name)?;
         check_name("entity", &file.view.entity)?;
+        if file.feature.is_empty() {
+            return Err("a view needs at least one [[feature]]".to_owned());
+        }
         let view_max_age = file.view.max_age.as_deref().map(parse_age).transpose()?;
         let (stored, derived): (Vec<_>, Vec<_>) = file
             .feature
@@ -652,5 +655,8 @@ unknown = "refuse"
             let error = View::parse(&VIEW.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(part), "{to}: {error}");
         }
+        let (without_features, _) = VIEW.split_once("[[feature]]").unwrap();
+        let error = View::parse(without_features).unwrap_err();
+        assert!(error.contains("at least one [[feature]]"), "{error}");
     }
 }

@@ -213,7 +213,10 @@ impl Model {
             if !shape.contains(&0) {
                 return None;
             }
-            #[expect(unsafe_code, reason = "the only way to make a tensor of any type, given as a value")]
+            #[expect(
+                unsafe_code,
+                reason = "the only way to make a tensor of any type, given as a value"
+            )]
             // SAFETY: a tensor without elements has none that could be read before it is written.
             let tensor = unsafe { Tensor::uninitialized_dt(info.datum_type, &shape) };
             match tensor {

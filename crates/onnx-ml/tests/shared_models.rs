@@ -2,7 +2,13 @@
 //!
 //! The models are not part of the repository: they are found by `BELLWETHER_SHARED_DIR` or in
 //! `../shared` beside it, and the tests are skipped where there are none.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod common;
 
