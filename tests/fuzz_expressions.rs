@@ -340,19 +340,21 @@ fn an_expression_as_long_as_allowed_is_no_deeper_than_the_stack() {
 }
 
 #[test]
-fn brackets_that_are_never_closed_are_refused_soon() {
+fn nesting_that_is_never_closed_is_refused_soon() {
     let rows = extreme_rows();
-    for open in [
-        "not (",
-        "(",
-        "[",
-        "not (tenure between 3 and 12 and ",
-        "abs(",
-        "case when (",
+    for (open, close) in [
+        ("not (", ")"),
+        ("(", ")"),
+        ("cast(", " as int)"),
+        ("array[", "]"),
+        ("case when paperless then + ", " end"),
+        ("CASE WHEN paperless THEN(", ") END"),
+        ("not (tenure between 3 and 12 and ", ")"),
     ] {
         for times in [8, 12, 13, 20, 200] {
-            compile_and_evaluate(&(open.repeat(times) + "tenure"), &rows);
-            compile_and_evaluate(&(open.repeat(times) + "tenure" + &")".repeat(times)), &rows);
+            let unclosed = open.repeat(times) + "tenure";
+            compile_and_evaluate(&unclosed, &rows);
+            compile_and_evaluate(&(unclosed + &close.repeat(times)), &rows);
         }
     }
 }

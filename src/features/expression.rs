@@ -42,9 +42,10 @@ const MAX_SQL_BYTES: usize = 8 * 1024;
 /// chain like `a + a + a` is as deep as it is long.
 const MAX_DEPTH: usize = 100;
 
-/// The most brackets inside each other. The parser tries `not (` in two ways, one after the other:
-/// a missing bracket behind twelve of them takes milliseconds, behind thirty it takes minutes.
-const MAX_BRACKETS: usize = 12;
+/// The most brackets and cases inside each other. The parser tries some of them (`not (`, `cast(`,
+/// `case when … then`) in two ways, one after the other, and what is inside each time again: a
+/// mistake behind twelve of them is found in milliseconds, behind thirty in hours.
+const MAX_NESTED: usize = 12;
 
 /// The longest text that `lpad` and `rpad` may make, in characters.
 const MAX_PADDED_CHARS: i64 = 1000;
@@ -184,12 +185,25 @@ fn on_deep_stack<T: Send>(compile: impl FnOnce() -> Result<T, String> + Send) ->
     })
 }
 
-/// How many brackets are open at most. Those in quotes are counted too: no honest text is refused
-/// for them, and telling them apart would take a parser.
-fn deepest_brackets(sql: &str) -> usize {
+/// How many brackets and cases are open at most. Those in quotes are counted too: no honest text
+/// is refused for them, and telling them apart would take a parser.
+fn deepest_nesting(sql: &str) -> usize {
     let mut open: usize = 0;
     let mut most = 0;
-    for character in sql.chars() {
+    let mut word = String::new();
+    // The space ends the last word.
+    for character in sql.chars().chain([' ']) {
+        if character.is_alphanumeric() || character == '_' {
+            word.extend(character.to_lowercase());
+            continue;
+        }
+        match word.as_str() {
+            "case" => open += 1,
+            "end" => open = open.saturating_sub(1),
+            _ => {}
+        }
+        word.clear();
+        most = most.max(open);
         match character {
             '(' | '[' | '{' => open += 1,
             ')' | ']' | '}' => open = open.saturating_sub(1),
@@ -208,11 +222,11 @@ fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
             sql.len()
         ));
     }
-    let brackets = deepest_brackets(sql);
-    if brackets > MAX_BRACKETS {
+    let nested = deepest_nesting(sql);
+    if nested > MAX_NESTED {
         return Err(format!(
-            "has {brackets} brackets inside each other; at most {MAX_BRACKETS} are allowed: split \
-             it into several features"
+            "has {nested} brackets and cases inside each other; at most {MAX_NESTED} are allowed: \
+             split it into several features"
         ));
     }
     let logical = plan(sql, schema).map_err(|error| first_line(&error))?;

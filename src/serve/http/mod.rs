@@ -32,6 +32,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use self::error::ApiError;
 use super::App;
+use crate::features::value::shorten;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -90,14 +91,18 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn no_such_route(request: Request) -> ApiError {
-    let path = crate::features::value::shorten(request.uri().path(), 100);
-    ApiError::not_found(format!("no route {} {path}; see /docs", request.method()))
+    let method = shorten(request.method().as_str(), 20);
+    let path = shorten(request.uri().path(), 100);
+    ApiError::not_found(format!("no route {method} {path}; see /docs"))
 }
 
 async fn wrong_method(State(_): State<Arc<App>>, method: Method) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("the method {method} is not allowed here; see /docs"),
+        format!(
+            "the method {} is not allowed here; see /docs",
+            shorten(method.as_str(), 20)
+        ),
     )
 }
 
