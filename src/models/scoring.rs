@@ -4,6 +4,7 @@
 //! which input of the graph, which output is the score, and against which baseline reasons are
 //! measured. Scoring one row or a million goes through the same functions.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -172,23 +173,24 @@ impl Scoring {
                 "the output has {width} columns for {choices} choices"
             ));
         }
-        let excluded: Vec<Option<BooleanArray>> = self
-            .choices
-            .iter()
-            .map(|choice| choice.unless.as_ref().map(|unless| unless.holds(batch)))
-            .collect();
+        // A rule is evaluated when the first row needs it: one row rarely gets beyond its second
+        // choice, and for many rows every rule still runs once over all of them.
+        let excluded: Vec<OnceCell<Option<BooleanArray>>> = vec![OnceCell::new(); width];
+        let is_left = |row: usize, column: usize| {
+            let unless = &self.choices[column].unless;
+            let flags =
+                excluded[column].get_or_init(|| unless.as_ref().map(|unless| unless.holds(batch)));
+            flags.as_ref().is_none_or(|flags| !flags.value(row))
+        };
+        let mut ranking: Vec<usize> = Vec::with_capacity(width);
         let mut scored = Vec::with_capacity(rows);
         for row in 0..rows {
-            let mut best: Option<usize> = None;
-            for column in 0..width {
-                let held = excluded[column]
-                    .as_ref()
-                    .is_some_and(|flags| flags.value(row));
-                let score = scores[row * width + column];
-                if !held && best.is_none_or(|best| score > scores[row * width + best]) {
-                    best = Some(column);
-                }
-            }
+            let score_at = |column: usize| scores[row * width + column];
+            ranking.clear();
+            ranking.extend(0..width);
+            // Stable: of equal scores the first choice comes first.
+            ranking.sort_by(|left, right| score_at(*right).total_cmp(&score_at(*left)));
+            let best = ranking.iter().copied().find(|&column| is_left(row, column));
             scored.push(Scored {
                 score: best.map_or(0.0, |column| scores[row * width + column]),
                 label: best.map(|column| self.choices[column].label.clone()),
