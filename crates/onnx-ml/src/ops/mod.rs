@@ -4,6 +4,7 @@
 //! the domain it belongs to.
 
 mod cast;
+mod concat;
 mod dense;
 mod imputer;
 mod kernel;
@@ -31,6 +32,7 @@ pub(crate) fn framework() -> &'static Onnx {
         register.insert("Normalizer", normalizer::build);
         register.insert("Scaler", scaler::build);
         register.insert("Cast", cast::build);
+        register.insert("Concat", concat::build);
         register.insert("Sigmoid", sigmoid::build);
         register.insert("Gemm", dense::build_gemm);
         register.insert("MatMul", dense::build_matmul);
