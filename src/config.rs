@@ -33,6 +33,9 @@ pub struct Config {
     pub allow_remote_without_keys: bool,
     /// The largest request body, in bytes; over it the answer is 413.
     pub max_body_bytes: usize,
+    /// The largest body of an inference request that carries tensors as bytes, in bytes; over it the
+    /// answer is 413.
+    pub max_tensor_body_bytes: usize,
     /// The most rows in one inference request; over it the answer is 413.
     pub max_rows: usize,
     /// How many connections are served at once; further ones wait to be accepted.
@@ -58,6 +61,7 @@ impl Default for Config {
             strict: false,
             allow_remote_without_keys: false,
             max_body_bytes: 4 * 1024 * 1024,
+            max_tensor_body_bytes: 32 * 1024 * 1024,
             max_rows: 100_000,
             max_connections: 4096,
             request_timeout: Duration::from_secs(30),

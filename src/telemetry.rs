@@ -27,7 +27,7 @@ pub fn start_logging() {
     let filter = std::env::var("BELLWETHER_LOG")
         .ok()
         .and_then(|filter| EnvFilter::try_new(filter).ok())
-        .unwrap_or_else(|| EnvFilter::new("info,tract=warn,fjall=warn,lsm_tree=warn"));
+        .unwrap_or_else(|| EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -39,7 +39,7 @@ use bellwether::models::scoring::Scoring;
 use bellwether::score::assemble::{RowInput, assemble};
 use common::mutate::Mutation;
 use common::{TARGET_TIME, committed, committed_text};
-use onnx_ml::{DatumType, Model, Tensor};
+use onnx_ml::{CompactString, DataType, Model, Tensor};
 
 /// Tokens that mean something in TOML, in a view or in a manifest.
 const TOML_WORDS: &[&str] = &[
@@ -125,12 +125,12 @@ fn one_row(model: &Model) -> Option<Vec<Tensor>> {
         if elements > 1 << 16 {
             return None;
         }
-        let tensor = match info.datum_type {
-            DatumType::String => {
-                let texts = vec!["Yes".to_owned(); elements];
-                ndarray::ArrayD::from_shape_vec(shape, texts).ok()?.into()
+        let tensor = match info.data_type {
+            DataType::String => {
+                let texts = vec![CompactString::from("Yes"); elements];
+                Tensor::new(&shape, texts).ok()?
             }
-            datum_type => Tensor::zero_dt(datum_type, &shape).ok()?,
+            data_type => Tensor::zeros(data_type, &shape).ok()?,
         };
         inputs.push(tensor);
     }

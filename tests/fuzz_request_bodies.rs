@@ -189,6 +189,39 @@ fn any_inference_body_is_answered() {
 }
 
 #[test]
+fn any_binary_inference_body_is_answered() {
+    let server = InProcess::start();
+    let path = "/v2/models/churn/infer";
+    let seeds: Vec<Vec<u8>> = [1, 3].map(binary_inference_body).into();
+    let header = "inference-header-content-length";
+    let json_length = |body: &[u8]| {
+        // The seeds' JSON ends with a line break
+        let end = body.windows(2).position(|pair| pair == b"}\n");
+        end.map_or(0, |end| end + 2)
+    };
+    for seed in &seeds {
+        let length = json_length(seed).to_string();
+        let answer = server.send_with(Method::POST, path, &[(header, &length)], seed.clone());
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    }
+    let given = AssertUnwindSafe((server, seeds));
+    bolero::check!()
+        .with_type::<(Mutation, i8)>()
+        .with_iterations(1000)
+        .with_test_time(TARGET_TIME)
+        .for_each(|(mutation, shift): &(Mutation, i8)| {
+            // Given a body with changes and a header that may be wrong by a few bytes
+            let (server, seeds) = &*given;
+            let body = mutation.apply(seeds, JSON_WORDS);
+            let shift = if shift % 4 == 0 { i64::from(*shift) } else { 0 };
+            let length = (json_length(&body) as i64 + shift).to_string();
+            // When it is sent, then the answer is sound
+            let answer = server.send_with(Method::POST, path, &[(header, &length)], body);
+            answer.assert_sound();
+        });
+}
+
+#[test]
 fn any_index_body_is_answered() {
     let seeds = vec![json!({}), json!({"ready": true}), json!(null)];
     fuzz_body(
@@ -223,10 +256,45 @@ fn inference_body(rows: usize, nested: bool) -> Value {
     json!({"id": "seed", "inputs": inputs, "outputs": [{"name": "probabilities"}]})
 }
 
+/// The same request with every tensor as bytes behind the JSON, which ends with a line break.
+fn binary_inference_body(rows: usize) -> Vec<u8> {
+    let mut body = inference_body(rows, false);
+    let mut binary = Vec::new();
+    for input in body["inputs"].as_array_mut().unwrap() {
+        let input = input.as_object_mut().unwrap();
+        let datatype = input["datatype"].as_str().unwrap().to_owned();
+        let mut bytes = Vec::new();
+        for value in input.remove("data").unwrap().as_array().unwrap() {
+            match datatype.as_str() {
+                "BYTES" => {
+                    let text = value.as_str().unwrap().as_bytes();
+                    bytes.extend((text.len() as u32).to_le_bytes());
+                    bytes.extend(text);
+                }
+                "INT64" => bytes.extend(value.as_i64().unwrap().to_le_bytes()),
+                _ => {
+                    let number = value.as_f64().map_or(f32::NAN, |number| number as f32);
+                    bytes.extend(number.to_le_bytes());
+                }
+            }
+        }
+        input.insert(
+            "parameters".to_owned(),
+            json!({"binary_data_size": bytes.len()}),
+        );
+        binary.append(&mut bytes);
+    }
+    body["parameters"] = json!({"binary_data_output": true});
+    let mut bytes = body.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes.append(&mut binary);
+    bytes
+}
+
 fn churn_input_is_integer(name: &str) -> bool {
     let graph = onnx_ml::Model::from_bytes(&committed("models/churn/1/model.onnx")).unwrap();
     let input = graph.inputs().iter().find(|input| input.name == name);
-    input.unwrap().datum_type == onnx_ml::DatumType::I64
+    input.unwrap().data_type == onnx_ml::DataType::I64
 }
 
 #[test]

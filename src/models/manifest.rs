@@ -1,7 +1,8 @@
 //! `model.toml`: what the ONNX graph cannot say about a model version.
 //!
 //! A manifest is optional. Without one a version is bound by the names of its inputs, and its
-//! score is read from its last output where the shape leaves no doubt; see [`super::scoring`].
+//! score is read from the output that looks like one where the shape leaves no doubt; see
+//! [`super::scoring`].
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,9 @@ impl Features {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSection {
-    /// The output that holds the probabilities (or the value, for a regression); default: the last.
+    /// The output that holds the probabilities (or the value, for a regression); default: the one
+    /// named `probabilities`, `output_probability` or `variable`, or else the last with numbers
+    /// that can be scores.
     pub probabilities: Option<String>,
     /// The output that holds the raw score; default: derived from the probability.
     pub log_odds: Option<String>,

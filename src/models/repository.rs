@@ -5,8 +5,11 @@
 //! champion of a model is the numerically highest version that is ready.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use onnx_ml::{Pool, ScopedThreads};
 
 use super::version::ModelVersion;
 use crate::features::views::Views;
@@ -24,15 +27,21 @@ pub struct Repository {
 pub struct Entry {
     pub name: String,
     pub version: String,
-    pub state: Result<Arc<ModelVersion>, String>,
+    pub state: State,
 }
 
+/// The version, or why it is refused.
+type State = Result<Arc<ModelVersion>, String>;
+
+/// How many versions are loaded at a time at most: each needs memory for its file and its graph.
+const MAX_LOADING_THREADS: usize = 8;
+
 impl Repository {
-    /// Loads every version under `dir`.
+    /// Loads every version under `dir`, several at a time.
     pub fn load(dir: &Path, views: &Views) -> Repository {
         let mut repository = Repository::default();
-        let names = match subfolders(dir) {
-            Ok(names) => names,
+        let folders = match version_folders(dir) {
+            Ok(folders) => folders,
             Err(error) => {
                 let dir = dir.display();
                 repository.unreadable =
@@ -40,33 +49,24 @@ impl Repository {
                 return repository;
             }
         };
-        for name in names {
-            let folder = dir.join(&name);
-            let mut versions = BTreeMap::new();
-            for version in subfolders(&folder).unwrap_or_default() {
-                // Folders not named by a number hold what belongs to the model but is no version.
-                let Some(number) = version_number(&version) else {
-                    tracing::warn!(
-                        model = name,
-                        folder = version,
-                        "not a version: its name is no number"
-                    );
-                    continue;
-                };
-                let loaded = ModelVersion::load(&folder.join(&version), &name, &version, views);
-                let state = loaded.map(Arc::new);
-                versions.insert(
-                    number,
-                    Entry {
-                        name: name.clone(),
-                        version,
-                        state,
-                    },
-                );
-            }
-            if !versions.is_empty() {
-                repository.models.insert(name, versions);
-            }
+        let states: Vec<OnceLock<State>> = folders.iter().map(|_| OnceLock::new()).collect();
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        ScopedThreads(threads.min(MAX_LOADING_THREADS)).run(folders.len(), &|index| {
+            let VersionFolder { name, version, .. } = &folders[index];
+            let folder = dir.join(name).join(version);
+            let loaded = ModelVersion::load(&folder, name, version, views);
+            // Each place is written once, by whoever loads its folder.
+            let _ = states[index].set(loaded.map(Arc::new));
+        });
+        for (folder, state) in folders.into_iter().zip(states) {
+            let state = state.into_inner();
+            let entry = Entry {
+                name: folder.name.clone(),
+                version: folder.version,
+                state: state.unwrap_or_else(|| Err("it was not loaded".to_owned())),
+            };
+            let versions = repository.models.entry(folder.name).or_default();
+            versions.insert(folder.number, entry);
         }
         repository
     }
@@ -149,6 +149,37 @@ impl Entry {
             Err(reason) => format!("version {} is unavailable: {reason}", self.version),
         }
     }
+}
+
+/// A folder that holds a version.
+struct VersionFolder {
+    name: String,
+    version: String,
+    number: u64,
+}
+
+/// Every version folder under `dir`.
+fn version_folders(dir: &Path) -> std::io::Result<Vec<VersionFolder>> {
+    let mut folders = Vec::new();
+    for name in subfolders(dir)? {
+        for version in subfolders(&dir.join(&name)).unwrap_or_default() {
+            // Folders not named by a number hold what belongs to the model but is no version.
+            let Some(number) = version_number(&version) else {
+                tracing::warn!(
+                    model = name,
+                    folder = version,
+                    "not a version: its name is no number"
+                );
+                continue;
+            };
+            folders.push(VersionFolder {
+                name: name.clone(),
+                version,
+                number,
+            });
+        }
+    }
+    Ok(folders)
 }
 
 /// A version folder's number: decimal digits, no leading zero except for "0" itself.

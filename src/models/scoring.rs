@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::record_batch::RecordBatch;
-use onnx_ml::{Model, Tensor, TensorInfo};
+use onnx_ml::{DataType, Labels, Model, Tensor, TensorInfo};
 
 use super::manifest::{Manifest, TaskKind};
 use super::tensors::{self, MissingAs};
@@ -43,7 +43,7 @@ pub struct Scoring {
 #[derive(Debug)]
 struct BoundInput {
     columns: Vec<usize>,
-    datum_type: onnx_ml::DatumType,
+    data_type: DataType,
     /// The input has the shape `[N]` instead of `[N, columns]`.
     flat: bool,
 }
@@ -240,7 +240,7 @@ impl Scoring {
             tensors.push(tensors::from_columns(
                 &sources,
                 rows,
-                input.datum_type,
+                input.data_type,
                 input.flat,
             )?);
         }
@@ -300,8 +300,8 @@ fn bind_input(input: &TensorInfo, names: &[&str], view: &View) -> Result<BoundIn
         };
         columns.push(index);
         let feature = &view.features()[index];
-        let expected = tensors::protocol_name(input.datum_type);
-        match tensors::compatibility(feature.kind, input.datum_type) {
+        let expected = tensors::protocol_name(input.data_type);
+        match tensors::compatibility(feature.kind, input.data_type) {
             None => problems.push(format!(
                 "input {:?}: expected {expected}, found feature {name} of type {} in view {}",
                 input.name,
@@ -333,7 +333,7 @@ fn bind_input(input: &TensorInfo, names: &[&str], view: &View) -> Result<BoundIn
     if problems.is_empty() {
         Ok(BoundInput {
             columns,
-            datum_type: input.datum_type,
+            data_type: input.data_type,
             flat,
         })
     } else {
@@ -377,29 +377,24 @@ impl Outputs {
         let section = manifest.map(|manifest| &manifest.output);
         let score = match section.and_then(|section| section.probabilities.as_deref()) {
             Some(name) => position(name)?,
-            None => outputs
-                .len()
-                .checked_sub(1)
-                .ok_or("the graph has no outputs")?,
+            None => likely_score(outputs)?,
         };
         let raw = section
             .and_then(|section| section.log_odds.as_deref())
             .map(position)
             .transpose()?;
         let info = &outputs[score];
-        if !matches!(
-            info.datum_type,
-            onnx_ml::DatumType::F32 | onnx_ml::DatumType::F64
-        ) {
-            let found = tensors::protocol_name(info.datum_type);
+        if !is_floating(info.data_type) {
+            let found = tensors::protocol_name(info.data_type);
             return Err(format!(
-                "output {:?}: expected FP32 or FP64, found {found}",
+                "output {:?}: expected FP16, FP32 or FP64, found {found}",
                 info.name
             ));
         }
+        let labels = info.labels.as_ref().map(Labels::len);
         let width = match info.shape.as_slice() {
             [_] => Some(1),
-            [_, width] => *width,
+            [_, width] => width.or(labels),
             _ => None,
         };
         let unclear = || {
@@ -443,6 +438,39 @@ impl Outputs {
             positive,
         })
     }
+}
+
+/// The output that is most likely the score: one with a name that exporters give to probabilities
+/// and to the value of a regression, or else the last one that can hold scores.
+fn likely_score(outputs: &[TensorInfo]) -> Result<usize, String> {
+    const NAMES: [&str; 3] = ["probabilities", "output_probability", "variable"];
+    let can_hold_scores = |output: &TensorInfo| {
+        is_floating(output.data_type) && (1..=2).contains(&output.shape.len())
+    };
+    for name in NAMES {
+        let named = |output: &TensorInfo| output.name == name && can_hold_scores(output);
+        if let Some(position) = outputs.iter().position(named) {
+            return Ok(position);
+        }
+    }
+    outputs.iter().rposition(can_hold_scores).ok_or_else(|| {
+        let found: Vec<String> = outputs
+            .iter()
+            .map(|output| {
+                let data_type = tensors::protocol_name(output.data_type);
+                format!("{} {data_type} {}", output.name, shape_text(&output.shape))
+            })
+            .collect();
+        format!(
+            "no output can be a score: expected FP16, FP32 or FP64 of the shape [N] or [N, k], \
+             found {}",
+            found.join(", ")
+        )
+    })
+}
+
+fn is_floating(data_type: DataType) -> bool {
+    matches!(data_type, DataType::F16 | DataType::F32 | DataType::F64)
 }
 
 fn bind_choices(
@@ -497,4 +525,39 @@ fn read_baseline(
         }
     }
     baseline
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(name: &str, data_type: DataType, shape: &[Option<usize>]) -> TensorInfo {
+        TensorInfo {
+            name: name.to_owned(),
+            data_type,
+            shape: shape.to_vec(),
+            labels: None,
+        }
+    }
+
+    #[test]
+    fn the_score_is_the_output_that_exporters_name_so_or_the_last_of_its_kind() {
+        let label = output("label", DataType::I64, &[None]);
+        let probabilities = output("probabilities", DataType::F32, &[None, Some(2)]);
+        let decisions = output("decisions", DataType::F32, &[None, Some(2)]);
+        let embedding = output("embedding", DataType::F32, &[None, Some(4), Some(4)]);
+        let named_label = output("variable", DataType::String, &[None]);
+        for (outputs, expected) in [
+            (vec![&label, &probabilities], 1),
+            (vec![&probabilities, &label], 0),
+            (vec![&probabilities, &decisions], 0),
+            (vec![&decisions, &embedding, &label], 0),
+            (vec![&named_label, &decisions], 1),
+        ] {
+            let outputs: Vec<TensorInfo> = outputs.into_iter().cloned().collect();
+            assert_eq!(likely_score(&outputs), Ok(expected), "{outputs:?}");
+        }
+        let problem = likely_score(&[label, embedding]).unwrap_err();
+        assert!(problem.contains("label INT64 [N], embedding FP32 [N, 4, 4]"));
+    }
 }

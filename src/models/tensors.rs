@@ -1,27 +1,28 @@
-//! Tensors in and out: from feature columns, from JSON, to numbers and to JSON.
+//! Tensors in and out: from feature columns, from JSON, to numbers and to JSON. Their
+//! form as bytes is in [`super::binary`].
 //!
 //! Shapes are row-major. Conversions never lose a value silently: what does not fit is an error
 //! that says which element.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
-use ndarray::{ArrayD, IxDyn};
-use onnx_ml::{DatumType, Tensor};
+use arrow::datatypes::{DataType as ColumnType, Float64Type, Int64Type};
+use onnx_ml::{CompactString, Data, DataType, Element, Tensor, f16};
+use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
 use crate::features::value::{FeatureType, describe_json};
 
 /// Whether a feature of type `feature` can be given to an input of type `input`, and whether that
 /// input can express a missing value.
-pub fn compatibility(feature: FeatureType, input: DatumType) -> Option<MissingAs> {
+pub fn compatibility(feature: FeatureType, input: DataType) -> Option<MissingAs> {
     match (feature, input) {
-        (FeatureType::String, DatumType::String) => Some(MissingAs::EmptyText),
-        (FeatureType::Int64 | FeatureType::Float64 | FeatureType::Bool, DatumType::F32)
-        | (FeatureType::Int64 | FeatureType::Float64 | FeatureType::Bool, DatumType::F64) => {
+        (FeatureType::String, DataType::String) => Some(MissingAs::EmptyText),
+        (FeatureType::Int64 | FeatureType::Float64 | FeatureType::Bool, DataType::F32)
+        | (FeatureType::Int64 | FeatureType::Float64 | FeatureType::Bool, DataType::F64) => {
             Some(MissingAs::NaN)
         }
-        (FeatureType::Int64 | FeatureType::Bool, DatumType::I64)
-        | (FeatureType::Bool, DatumType::Bool) => Some(MissingAs::Nothing),
+        (FeatureType::Int64 | FeatureType::Bool, DataType::I64)
+        | (FeatureType::Bool, DataType::Bool) => Some(MissingAs::Nothing),
         _ => None,
     }
 }
@@ -44,94 +45,143 @@ pub enum MissingAs {
 pub fn from_columns(
     columns: &[&ArrayRef],
     rows: usize,
-    input: DatumType,
+    input: DataType,
     flat: bool,
 ) -> Result<Tensor, String> {
+    let data = match input {
+        DataType::F32 => Data::F32(gather(columns, rows, |column, places| {
+            fill_floats(column, places, |number| number as f32)
+        })?),
+        DataType::F64 => Data::F64(gather(columns, rows, |column, places| {
+            fill_floats(column, places, |number| number)
+        })?),
+        DataType::I64 => Data::I64(gather(columns, rows, fill_integers)?),
+        DataType::Bool => Data::Bool(gather(columns, rows, fill_flags)?),
+        DataType::String => Data::String(gather(columns, rows, fill_texts)?),
+        other => {
+            return Err(format!(
+                "inputs of type {other} cannot be bound to features"
+            ));
+        }
+    };
     let shape: &[usize] = if flat {
         &[rows]
     } else {
         &[rows, columns.len()]
     };
-    match input {
-        DatumType::F32 => gather(columns, rows, shape, |column, row| {
-            number_at(column, row).map(|number| number.unwrap_or(f64::NAN) as f32)
-        }),
-        DatumType::F64 => gather(columns, rows, shape, |column, row| {
-            number_at(column, row).map(|number| number.unwrap_or(f64::NAN))
-        }),
-        DatumType::I64 => gather(columns, rows, shape, |column, row| {
-            if column.is_null(row) {
-                return None;
-            }
-            match column.as_boolean_opt() {
-                Some(flags) => Some(i64::from(flags.value(row))),
-                None => column
-                    .as_primitive_opt::<Int64Type>()
-                    .map(|integers| integers.value(row)),
-            }
-        }),
-        DatumType::Bool => gather(columns, rows, shape, |column, row| {
-            column
-                .as_boolean_opt()
-                .filter(|flags| flags.is_valid(row))
-                .map(|flags| flags.value(row))
-        }),
-        DatumType::String => gather(columns, rows, shape, |column, row| {
-            let texts = column.as_string_opt::<i32>()?;
-            Some(if texts.is_null(row) {
-                String::new()
-            } else {
-                texts.value(row).to_owned()
-            })
-        }),
-        other => Err(format!(
-            "inputs of type {other:?} cannot be bound to features"
-        )),
-    }
+    Tensor::from_data(shape, data).map_err(|error| error.to_string())
 }
 
-fn gather<T: onnx_ml::Datum>(
+/// The places of one column in a row-major tensor: every `columns`-th element.
+type Places<'a, T> = std::iter::StepBy<std::slice::IterMut<'a, T>>;
+
+/// Lets `fill` put each column into its places.
+fn gather<T: Element>(
     columns: &[&ArrayRef],
     rows: usize,
-    shape: &[usize],
-    mut value_at: impl FnMut(&ArrayRef, usize) -> Option<T>,
-) -> Result<Tensor, String> {
-    let mut values = Vec::with_capacity(rows * columns.len());
-    for row in 0..rows {
-        for column in columns {
-            let value = value_at(column, row).ok_or_else(|| {
-                format!(
-                    "row {row}: a {} value does not fit the input",
-                    column.data_type()
-                )
-            })?;
-            values.push(value);
+    fill: impl Fn(&ArrayRef, Places<'_, T>) -> Result<(), String>,
+) -> Result<Vec<T>, String> {
+    let mut values = vec![T::default(); rows * columns.len()];
+    for (first, column) in columns.iter().enumerate() {
+        if column.len() != rows {
+            return Err(format!(
+                "a column has {} rows, expected {rows}",
+                column.len()
+            ));
+        }
+        if rows > 0 {
+            fill(column, values[first..].iter_mut().step_by(columns.len()))?;
         }
     }
-    tensor(shape, values)
+    Ok(values)
 }
 
-/// The number in a numeric or boolean column; `Some(None)` for null, `None` for another type.
-fn number_at(column: &ArrayRef, row: usize) -> Option<Option<f64>> {
-    if let Some(floats) = column.as_primitive_opt::<Float64Type>() {
-        return Some(floats.is_valid(row).then(|| floats.value(row)));
+fn fill_floats<T>(
+    column: &ArrayRef,
+    places: Places<'_, T>,
+    convert: impl Fn(f64) -> T,
+) -> Result<(), String> {
+    match column.data_type() {
+        ColumnType::Float64 => {
+            let floats = column.as_primitive::<Float64Type>();
+            for (row, (place, value)) in places.zip(floats.values()).enumerate() {
+                let missing = floats.is_null(row);
+                *place = convert(if missing { f64::NAN } else { *value });
+            }
+        }
+        ColumnType::Int64 => {
+            let integers = column.as_primitive::<Int64Type>();
+            for (row, (place, value)) in places.zip(integers.values()).enumerate() {
+                let missing = integers.is_null(row);
+                *place = convert(if missing { f64::NAN } else { *value as f64 });
+            }
+        }
+        ColumnType::Boolean => {
+            let flags = column.as_boolean();
+            for (row, place) in places.enumerate() {
+                let flag = f64::from(u8::from(flags.value(row)));
+                *place = convert(if flags.is_null(row) { f64::NAN } else { flag });
+            }
+        }
+        _ => return Err(does_not_fit(column)),
     }
-    if let Some(integers) = column.as_primitive_opt::<Int64Type>() {
-        return Some(integers.is_valid(row).then(|| integers.value(row) as f64));
-    }
-    let flags = column.as_boolean_opt()?;
-    Some(
-        flags
-            .is_valid(row)
-            .then(|| f64::from(u8::from(flags.value(row)))),
-    )
+    Ok(())
 }
 
-fn tensor<T: onnx_ml::Datum>(shape: &[usize], values: Vec<T>) -> Result<Tensor, String> {
-    let count = values.len();
-    ArrayD::from_shape_vec(IxDyn(shape), values)
-        .map(Tensor::from)
-        .map_err(|_| format!("{count} values do not fill the shape {shape:?}"))
+fn fill_integers(column: &ArrayRef, places: Places<'_, i64>) -> Result<(), String> {
+    refuse_nulls(column)?;
+    match column.data_type() {
+        ColumnType::Int64 => {
+            let integers = column.as_primitive::<Int64Type>();
+            for (place, value) in places.zip(integers.values()) {
+                *place = *value;
+            }
+        }
+        ColumnType::Boolean => {
+            let flags = column.as_boolean();
+            for (row, place) in places.enumerate() {
+                *place = i64::from(flags.value(row));
+            }
+        }
+        _ => return Err(does_not_fit(column)),
+    }
+    Ok(())
+}
+
+fn fill_flags(column: &ArrayRef, places: Places<'_, bool>) -> Result<(), String> {
+    refuse_nulls(column)?;
+    let flags = column
+        .as_boolean_opt()
+        .ok_or_else(|| does_not_fit(column))?;
+    for (row, place) in places.enumerate() {
+        *place = flags.value(row);
+    }
+    Ok(())
+}
+
+/// The places hold empty text, which is what a null becomes.
+fn fill_texts(column: &ArrayRef, places: Places<'_, CompactString>) -> Result<(), String> {
+    let texts = column
+        .as_string_opt::<i32>()
+        .ok_or_else(|| does_not_fit(column))?;
+    for (row, place) in places.enumerate() {
+        if texts.is_valid(row) {
+            *place = CompactString::from(texts.value(row));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_nulls(column: &ArrayRef) -> Result<(), String> {
+    match (0..column.len()).find(|row| column.is_null(*row)) {
+        None => Ok(()),
+        Some(row) => Err(format!("row {row}: the input cannot take a missing value")),
+    }
+}
+
+fn does_not_fit(column: &ArrayRef) -> String {
+    let found = column.data_type();
+    format!("a column of type {found} does not fit the input")
 }
 
 /// A tensor from a flat list of JSON values in row-major order. `null` is NaN for floating point
@@ -139,43 +189,45 @@ fn tensor<T: onnx_ml::Datum>(shape: &[usize], values: Vec<T>) -> Result<Tensor, 
 ///
 /// # Errors
 /// The position of the first element that is not of the type, or the count that does not fit.
-pub fn from_json(datum_type: DatumType, shape: &[usize], data: &[&Json]) -> Result<Tensor, String> {
-    match datum_type {
-        DatumType::F32 => fill(shape, data, "a number", |v| json_float(v).map(|f| f as f32)),
-        DatumType::F64 => fill(shape, data, "a number", json_float),
-        DatumType::Bool => fill(shape, data, "a boolean", Json::as_bool),
-        DatumType::String => fill(shape, data, "a string", |value| match value {
-            Json::Null => Some(String::new()),
-            value => value.as_str().map(str::to_owned),
+pub fn from_json(data_type: DataType, shape: &[usize], data: &[&Json]) -> Result<Tensor, String> {
+    match data_type {
+        DataType::F16 => fill(shape, data, "a number", |v| {
+            json_float(v).map(f16::from_f64)
         }),
-        DatumType::I8 => fill(shape, data, "an 8-bit integer", json_integer::<i8>),
-        DatumType::I16 => fill(shape, data, "a 16-bit integer", json_integer::<i16>),
-        DatumType::I32 => fill(shape, data, "a 32-bit integer", json_integer::<i32>),
-        DatumType::I64 => fill(shape, data, "a 64-bit integer", json_integer::<i64>),
-        DatumType::U8 => fill(shape, data, "an unsigned 8-bit integer", json_integer::<u8>),
-        DatumType::U16 => fill(
+        DataType::F32 => fill(shape, data, "a number", |v| json_float(v).map(|f| f as f32)),
+        DataType::F64 => fill(shape, data, "a number", json_float),
+        DataType::Bool => fill(shape, data, "a boolean", Json::as_bool),
+        DataType::String => fill(shape, data, "a string", |value| match value {
+            Json::Null => Some(CompactString::default()),
+            value => value.as_str().map(CompactString::from),
+        }),
+        DataType::I8 => fill(shape, data, "an 8-bit integer", json_integer::<i8>),
+        DataType::I16 => fill(shape, data, "a 16-bit integer", json_integer::<i16>),
+        DataType::I32 => fill(shape, data, "a 32-bit integer", json_integer::<i32>),
+        DataType::I64 => fill(shape, data, "a 64-bit integer", json_integer::<i64>),
+        DataType::U8 => fill(shape, data, "an unsigned 8-bit integer", json_integer::<u8>),
+        DataType::U16 => fill(
             shape,
             data,
             "an unsigned 16-bit integer",
             json_integer::<u16>,
         ),
-        DatumType::U32 => fill(
+        DataType::U32 => fill(
             shape,
             data,
             "an unsigned 32-bit integer",
             json_integer::<u32>,
         ),
-        DatumType::U64 => fill(
+        DataType::U64 => fill(
             shape,
             data,
             "an unsigned 64-bit integer",
             json_integer::<u64>,
         ),
-        other => Err(format!("tensors of type {other:?} cannot be sent as JSON")),
     }
 }
 
-fn fill<T: onnx_ml::Datum>(
+fn fill<T: Element>(
     shape: &[usize],
     data: &[&Json],
     expected: &str,
@@ -191,7 +243,7 @@ fn fill<T: onnx_ml::Datum>(
         })?;
         values.push(value);
     }
-    tensor(shape, values)
+    Tensor::new(shape, values).map_err(|error| error.to_string())
 }
 
 fn json_float(value: &Json) -> Option<f64> {
@@ -212,73 +264,148 @@ fn json_integer<T: TryFrom<i128>>(value: &Json) -> Option<T> {
     T::try_from(number).ok()
 }
 
-/// A floating point tensor as float64 values in row-major order; float32 is widened exactly.
+/// A floating point tensor as float64 values in row-major order; narrower types are widened exactly.
 ///
 /// # Errors
 /// When the tensor is of another type.
 pub fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, String> {
-    match tensor.datum_type() {
-        DatumType::F32 => Ok(elements::<f32>(tensor)?
-            .into_iter()
-            .map(f64::from)
-            .collect()),
-        DatumType::F64 => elements::<f64>(tensor),
-        other => Err(format!("expected a floating point tensor, found {other:?}")),
+    match tensor.data() {
+        Data::F16(values) => Ok(values.iter().map(|value| value.to_f64()).collect()),
+        Data::F32(values) => Ok(values.iter().map(|value| f64::from(*value)).collect()),
+        Data::F64(values) => Ok(values.clone()),
+        other => Err(format!(
+            "expected a floating point tensor, found {}",
+            other.data_type()
+        )),
     }
 }
 
-/// The tensor's elements as JSON in row-major order; NaN and infinities become null.
-///
-/// # Errors
-/// When the tensor's type has no JSON form.
-pub fn to_json(tensor: &Tensor) -> Result<Vec<Json>, String> {
-    fn all<T: onnx_ml::Datum + Clone + Into<Json>>(tensor: &Tensor) -> Result<Vec<Json>, String> {
-        Ok(elements::<T>(tensor)?.into_iter().map(Into::into).collect())
-    }
-    match tensor.datum_type() {
-        // Through the shortest decimal of the float32, not of its float64 neighbour.
-        DatumType::F32 => Ok(elements::<f32>(tensor)?
-            .into_iter()
-            .map(|float| serde_json::json!(float))
-            .collect()),
-        DatumType::F64 => all::<f64>(tensor),
-        DatumType::Bool => all::<bool>(tensor),
-        DatumType::String => all::<String>(tensor),
-        DatumType::I8 => all::<i8>(tensor),
-        DatumType::I16 => all::<i16>(tensor),
-        DatumType::I32 => all::<i32>(tensor),
-        DatumType::I64 => all::<i64>(tensor),
-        DatumType::U8 => all::<u8>(tensor),
-        DatumType::U16 => all::<u16>(tensor),
-        DatumType::U32 => all::<u32>(tensor),
-        DatumType::U64 => all::<u64>(tensor),
-        other => Err(format!("tensors of type {other:?} cannot be sent as JSON")),
+/// A tensor's elements that are written as a JSON array in row-major order. Floating point numbers
+/// are written as the float64 numbers they are exactly; NaN and infinities become null.
+#[derive(Debug)]
+pub struct JsonElements(pub Data);
+
+impl Serialize for JsonElements {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Data::Bool(values) => serializer.collect_seq(values),
+            Data::U8(values) => serializer.collect_seq(values),
+            Data::U16(values) => serializer.collect_seq(values),
+            Data::U32(values) => serializer.collect_seq(values),
+            Data::U64(values) => serializer.collect_seq(values),
+            Data::I8(values) => serializer.collect_seq(values),
+            Data::I16(values) => serializer.collect_seq(values),
+            Data::I32(values) => serializer.collect_seq(values),
+            Data::I64(values) => serializer.collect_seq(values),
+            Data::F16(values) => serializer.collect_seq(values.iter().map(|v| v.to_f64())),
+            Data::F32(values) => serializer.collect_seq(values.iter().map(|v| f64::from(*v))),
+            Data::F64(values) => serializer.collect_seq(values),
+            Data::String(values) => serializer.collect_seq(values.iter().map(|v| v.as_str())),
+        }
     }
 }
 
-fn elements<T: onnx_ml::Datum + Clone>(tensor: &Tensor) -> Result<Vec<T>, String> {
-    let view = tensor
-        .to_plain_array_view::<T>()
-        .map_err(|error| error.to_string())?;
-    Ok(view.iter().cloned().collect())
+/// The tensor's elements as JSON, as [`JsonElements`] writes them.
+pub fn to_json(tensor: &Tensor) -> Vec<Json> {
+    match serde_json::to_value(JsonElements(tensor.data().clone())) {
+        Ok(Json::Array(elements)) => elements,
+        // Writing into memory cannot fail, and what is written is an array.
+        _ => Vec::new(),
+    }
 }
 
 /// The Open Inference Protocol's name of a tensor type.
-pub fn protocol_name(datum_type: DatumType) -> &'static str {
-    match datum_type {
-        DatumType::Bool => "BOOL",
-        DatumType::U8 => "UINT8",
-        DatumType::U16 => "UINT16",
-        DatumType::U32 => "UINT32",
-        DatumType::U64 => "UINT64",
-        DatumType::I8 => "INT8",
-        DatumType::I16 => "INT16",
-        DatumType::I32 => "INT32",
-        DatumType::I64 => "INT64",
-        DatumType::F16 => "FP16",
-        DatumType::F32 => "FP32",
-        DatumType::F64 => "FP64",
-        DatumType::String => "BYTES",
-        _ => "UNKNOWN",
+pub fn protocol_name(data_type: DataType) -> &'static str {
+    match data_type {
+        DataType::Bool => "BOOL",
+        DataType::U8 => "UINT8",
+        DataType::U16 => "UINT16",
+        DataType::U32 => "UINT32",
+        DataType::U64 => "UINT64",
+        DataType::I8 => "INT8",
+        DataType::I16 => "INT16",
+        DataType::I32 => "INT32",
+        DataType::I64 => "INT64",
+        DataType::F16 => "FP16",
+        DataType::F32 => "FP32",
+        DataType::F64 => "FP64",
+        DataType::String => "BYTES",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray};
+    use serde_json::json;
+
+    use super::*;
+
+    fn column(array: impl Array + 'static) -> ArrayRef {
+        Arc::new(array)
+    }
+
+    #[test]
+    fn columns_of_any_numbers_become_rows_of_floats_with_nan_for_missing() {
+        let floats = column(Float64Array::from(vec![Some(0.5), None]));
+        let integers = column(Int64Array::from(vec![None, Some(-7)]));
+        let flags = column(BooleanArray::from(vec![Some(true), None]));
+        let columns = [&floats, &integers, &flags];
+        let tensor = from_columns(&columns, 2, DataType::F64, false).unwrap();
+        assert_eq!(tensor.shape(), [2, 3]);
+        let found = tensor.as_slice::<f64>().unwrap();
+        let expected = [0.5, f64::NAN, 1.0, f64::NAN, -7.0, f64::NAN];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(*found == expected || (found.is_nan() && expected.is_nan()));
+        }
+        // And a part of a column is read from where it begins
+        let rest = [&integers.slice(1, 1)];
+        let tensor = from_columns(&rest, 1, DataType::F32, true).unwrap();
+        assert_eq!(tensor, Tensor::vector(vec![-7.0_f32]));
+    }
+
+    #[test]
+    fn missing_text_is_empty_and_a_missing_integer_is_refused_by_row() {
+        let texts = column(StringArray::from(vec![Some("Two year"), None]));
+        let tensor = from_columns(&[&texts], 2, DataType::String, true).unwrap();
+        let expected = vec![CompactString::from("Two year"), CompactString::default()];
+        assert_eq!(tensor, Tensor::vector(expected));
+        let integers = column(Int64Array::from(vec![Some(3), None]));
+        let problem = from_columns(&[&integers], 2, DataType::I64, true).unwrap_err();
+        assert!(problem.contains("row 1"), "{problem}");
+    }
+
+    #[test]
+    fn every_pair_of_types_is_bound_exactly_when_compatibility_says_so() {
+        let columns = [
+            (FeatureType::String, column(StringArray::from(vec!["a"]))),
+            (FeatureType::Int64, column(Int64Array::from(vec![1]))),
+            (FeatureType::Float64, column(Float64Array::from(vec![1.0]))),
+            (FeatureType::Bool, column(BooleanArray::from(vec![true]))),
+        ];
+        for (feature, column) in &columns {
+            for input in DataType::ALL {
+                let bound = from_columns(&[column], 1, input, false);
+                let compatible = compatibility(*feature, input).is_some();
+                assert_eq!(bound.is_ok(), compatible, "{feature:?} to {input}");
+                // And no rows are no trouble
+                let none = from_columns(&[&column.slice(0, 0)], 0, input, false);
+                assert!(none.is_ok() || !compatible);
+            }
+        }
+    }
+
+    #[test]
+    fn json_keeps_the_exact_float_and_has_null_for_what_it_cannot_say() {
+        let tensor = Tensor::vector(vec![0.1_f32, f32::NAN, f32::INFINITY]);
+        assert_eq!(
+            to_json(&tensor),
+            [json!(0.1_f32 as f64), json!(null), json!(null)]
+        );
+        let half = Tensor::vector(vec![f16::from_f32(0.1)]);
+        assert_eq!(to_json(&half), [json!(0.0999755859375)]);
+        let read = from_json(DataType::F16, &[1], &[&json!(0.1)]).unwrap();
+        assert_eq!(read, half);
     }
 }

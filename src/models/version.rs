@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use onnx_ml::Model;
+use onnx_ml::{Limits, Model};
 use sha2::{Digest, Sha256};
 
 use super::golden::Golden;
@@ -16,9 +16,6 @@ use super::scoring::Scoring;
 use crate::features::view::View;
 use crate::features::views::Views;
 use crate::telemetry::model_latency;
-
-/// The largest `model.onnx` that is read, in bytes.
-const MAX_MODEL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// The largest `model.toml` or `golden.json` that is read, in bytes.
 const MAX_SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -52,7 +49,8 @@ impl ModelVersion {
     /// version without manifest is not refused for what does not bind: see
     /// [`ModelVersion::scoring`].
     pub fn load(folder: &Path, name: &str, version: &str, views: &Views) -> Result<Self, String> {
-        let bytes = read_file(&folder.join("model.onnx"), MAX_MODEL_BYTES)?
+        let limits = Limits::default();
+        let bytes = read_file(&folder.join("model.onnx"), limits.file_bytes)?
             .ok_or("model.onnx is missing")?;
         let manifest_bytes = read_file(&folder.join("model.toml"), MAX_SIDE_FILE_BYTES)?;
         let golden_bytes = read_file(&folder.join("golden.json"), MAX_SIDE_FILE_BYTES)?;
@@ -63,7 +61,8 @@ impl ModelVersion {
         hasher.update(manifest_bytes.as_deref().unwrap_or_default());
         let digest = hasher.finalize().into();
 
-        let graph = Model::from_bytes(&bytes).map_err(|error| format!("model.onnx: {error}"))?;
+        let graph = Model::from_bytes_with(&bytes, &limits)
+            .map_err(|error| format!("model.onnx: {error}"))?;
         let manifest = manifest_bytes.as_deref().map(parse_manifest).transpose()?;
         if let Some(golden_bytes) = golden_bytes {
             let golden: Golden = serde_json::from_slice(&golden_bytes)

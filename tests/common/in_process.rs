@@ -78,9 +78,25 @@ impl InProcess {
         let request = Request::builder()
             .method(method)
             .uri(uri)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body))
-            .unwrap();
+            .header(header::CONTENT_TYPE, "application/json");
+        self.answer(request.body(Body::from(body)).unwrap())
+    }
+
+    pub fn send_with(
+        &self,
+        method: Method,
+        path: &'static str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.answer(request.body(Body::from(body)).unwrap())
+    }
+
+    fn answer(&self, request: Request<Body>) -> Answer {
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await.unwrap();
             let status = response.status();

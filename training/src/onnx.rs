@@ -4,12 +4,9 @@
 //! message of the ONNX specification. It does not check that operators exist or that shapes fit:
 //! whoever builds a graph runs it afterwards (see [`crate::bundle`]).
 
+use onnx_ml::DataType;
+use onnx_ml::proto::{self, AttributeType, Dimension, DimensionValue, TypeValue};
 use prost::Message;
-use tract_onnx::pb;
-use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::type_proto;
 
 /// Version of the file format; 8 is read by every runtime since 2021.
 const IR_VERSION: i64 = 8;
@@ -33,8 +30,8 @@ pub enum ElementType {
 impl ElementType {
     fn code(self) -> i32 {
         match self {
-            ElementType::Float32 => DataType::Float as i32,
-            ElementType::Int64 => DataType::Int64 as i32,
+            ElementType::Float32 => DataType::F32 as i32,
+            ElementType::Int64 => DataType::I64 as i32,
             ElementType::Text => DataType::String as i32,
         }
     }
@@ -43,14 +40,14 @@ impl ElementType {
 /// A graph under construction: nodes are added in the order in which they run.
 #[derive(Debug, Default)]
 pub struct GraphBuilder {
-    graph: pb::GraphProto,
+    graph: proto::GraphProto,
 }
 
 impl GraphBuilder {
     /// An empty graph. `name` and `doc` are for people who open the file.
     pub fn new(name: &str, doc: &str) -> GraphBuilder {
         GraphBuilder {
-            graph: pb::GraphProto {
+            graph: proto::GraphProto {
                 name: name.to_owned(),
                 doc_string: doc.to_owned(),
                 ..Default::default()
@@ -71,10 +68,10 @@ impl GraphBuilder {
 
     /// Adds a constant float32 tensor in row-major order.
     pub fn constant(&mut self, name: &str, dims: &[i64], values: &[f32]) {
-        self.graph.initializer.push(pb::TensorProto {
+        self.graph.initializer.push(proto::TensorProto {
             name: name.to_owned(),
             dims: dims.to_vec(),
-            data_type: DataType::Float as i32,
+            data_type: DataType::F32 as i32,
             raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             ..Default::default()
         });
@@ -86,7 +83,7 @@ impl GraphBuilder {
         operator: &str,
         inputs: &[&str],
         output: &str,
-        attributes: Vec<pb::AttributeProto>,
+        attributes: Vec<proto::AttributeProto>,
     ) {
         self.push_node("", operator, inputs, output, attributes);
     }
@@ -97,7 +94,7 @@ impl GraphBuilder {
         operator: &str,
         inputs: &[&str],
         output: &str,
-        attributes: Vec<pb::AttributeProto>,
+        attributes: Vec<proto::AttributeProto>,
     ) {
         self.push_node(ML_DOMAIN, operator, inputs, output, attributes);
     }
@@ -108,9 +105,9 @@ impl GraphBuilder {
         operator: &str,
         inputs: &[&str],
         output: &str,
-        attributes: Vec<pb::AttributeProto>,
+        attributes: Vec<proto::AttributeProto>,
     ) {
-        self.graph.node.push(pb::NodeProto {
+        self.graph.node.push(proto::NodeProto {
             domain: domain.to_owned(),
             op_type: operator.to_owned(),
             // An output name is unique in a graph, which makes it a good name for its node.
@@ -124,11 +121,11 @@ impl GraphBuilder {
 
     /// The bytes of the finished model file.
     pub fn finish(self) -> Vec<u8> {
-        let opset = |domain: &str, version| pb::OperatorSetIdProto {
+        let opset = |domain: &str, version| proto::OperatorSetIdProto {
             domain: domain.to_owned(),
             version,
         };
-        let model = pb::ModelProto {
+        let model = proto::ModelProto {
             ir_version: IR_VERSION,
             opset_import: vec![opset("", OPSET), opset(ML_DOMAIN, ML_OPSET)],
             producer_name: "bellwether".to_owned(),
@@ -141,39 +138,39 @@ impl GraphBuilder {
 }
 
 /// An integer attribute.
-pub fn int(name: &str, value: i64) -> pb::AttributeProto {
-    pb::AttributeProto {
+pub fn int(name: &str, value: i64) -> proto::AttributeProto {
+    proto::AttributeProto {
         i: value,
         ..attribute(name, AttributeType::Int)
     }
 }
 
 /// A float attribute.
-pub fn float(name: &str, value: f32) -> pb::AttributeProto {
-    pb::AttributeProto {
+pub fn float(name: &str, value: f32) -> proto::AttributeProto {
+    proto::AttributeProto {
         f: value,
         ..attribute(name, AttributeType::Float)
     }
 }
 
 /// A list-of-floats attribute.
-pub fn floats(name: &str, values: Vec<f32>) -> pb::AttributeProto {
-    pb::AttributeProto {
+pub fn floats(name: &str, values: Vec<f32>) -> proto::AttributeProto {
+    proto::AttributeProto {
         floats: values,
         ..attribute(name, AttributeType::Floats)
     }
 }
 
 /// A list-of-strings attribute.
-pub fn strings(name: &str, values: &[String]) -> pb::AttributeProto {
-    pb::AttributeProto {
+pub fn strings(name: &str, values: &[String]) -> proto::AttributeProto {
+    proto::AttributeProto {
         strings: values.iter().map(|v| v.clone().into_bytes()).collect(),
         ..attribute(name, AttributeType::Strings)
     }
 }
 
-fn attribute(name: &str, attribute_type: AttributeType) -> pb::AttributeProto {
-    pb::AttributeProto {
+fn attribute(name: &str, attribute_type: AttributeType) -> proto::AttributeProto {
+    proto::AttributeProto {
         name: name.to_owned(),
         r#type: attribute_type as i32,
         ..Default::default()
@@ -181,26 +178,22 @@ fn attribute(name: &str, attribute_type: AttributeType) -> pb::AttributeProto {
 }
 
 /// A two-dimensional value with an open number of rows.
-fn value_info(name: &str, element_type: ElementType, columns: i64) -> pb::ValueInfoProto {
-    let dimension = |value| Dimension {
-        value: Some(value),
-        ..Default::default()
-    };
-    let shape = pb::TensorShapeProto {
+fn value_info(name: &str, element_type: ElementType, columns: i64) -> proto::ValueInfoProto {
+    let dimension = |value| Dimension { value: Some(value) };
+    let shape = proto::TensorShapeProto {
         dim: vec![
-            dimension(dimension::Value::DimParam(BATCH.to_owned())),
-            dimension(dimension::Value::DimValue(columns)),
+            dimension(DimensionValue::DimParam(BATCH.to_owned())),
+            dimension(DimensionValue::DimValue(columns)),
         ],
     };
-    pb::ValueInfoProto {
+    let tensor = proto::TensorType {
+        elem_type: element_type.code(),
+        shape: Some(shape),
+    };
+    proto::ValueInfoProto {
         name: name.to_owned(),
-        r#type: Some(pb::TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: element_type.code(),
-                shape: Some(shape),
-            })),
-            ..Default::default()
+        r#type: Some(proto::TypeProto {
+            value: Some(TypeValue::Tensor(tensor)),
         }),
-        ..Default::default()
     }
 }

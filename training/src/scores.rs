@@ -3,9 +3,7 @@
 //! The figures of a report and the golden rows come from here and not from the fitted model in
 //! memory, so that they describe the file that was written.
 
-use onnx_ml::Tensor;
-use tract_onnx::prelude::tract_ndarray::Array2;
-use tract_onnx::prelude::{Datum, IntoTensor};
+use onnx_ml::{CompactString, Element, Tensor};
 
 use crate::encode::Encoder;
 use crate::error::TrainError;
@@ -96,13 +94,18 @@ impl Scorer {
         let position = self.model.outputs().iter().position(|o| o.name == name);
         let tensor = position.and_then(|position| outputs.get(position));
         let tensor = tensor.ok_or_else(|| self.error(format!("it has no output '{name}'")))?;
-        let view = tensor.to_plain_array_view::<f32>();
-        let view = view.map_err(|error| self.error(error.to_string()))?;
-        let mut rows = Vec::new();
-        for row in view.outer_iter() {
-            rows.push(row.iter().map(|value| f64::from(*value)).collect());
-        }
-        Ok(rows)
+        let values = tensor.as_slice::<f32>().ok_or_else(|| {
+            let found = tensor.data_type();
+            self.error(format!(
+                "output '{name}': expected element type float, found {found}"
+            ))
+        })?;
+        let rows = tensor.shape().first().copied().unwrap_or(1);
+        let columns = values.len() / rows.max(1);
+        let rows = values.chunks(columns.max(1));
+        Ok(rows
+            .map(|row| row.iter().map(|value| f64::from(*value)).collect())
+            .collect())
     }
 
     fn error(&self, reason: String) -> TrainError {
@@ -115,14 +118,14 @@ impl Scorer {
 
 /// A column as a tensor `[rows, 1]`; a missing number is NaN.
 fn tensor(values: &Values, rows: usize) -> Result<Tensor, String> {
-    fn column<T: Datum>(rows: usize, values: Vec<T>) -> Result<Tensor, String> {
-        let array = Array2::from_shape_vec((rows, 1), values);
-        array
-            .map(IntoTensor::into_tensor)
-            .map_err(|error| error.to_string())
+    fn column<T: Element>(rows: usize, values: Vec<T>) -> Result<Tensor, String> {
+        Tensor::new(&[rows, 1], values).map_err(|error| error.to_string())
     }
     match values {
-        Values::Text(texts) => column(rows, texts.clone()),
+        Values::Text(texts) => {
+            let texts = texts.iter().map(|text| CompactString::from(text.as_str()));
+            column(rows, texts.collect())
+        }
         Values::Integer(integers) => column(rows, integers.clone()),
         Values::Number(numbers) => {
             let numbers = numbers.iter().map(|n| n.map_or(f32::NAN, |n| n as f32));

@@ -4,7 +4,8 @@
 //! is to the person who exported the model or wrote the request.
 
 use thiserror::Error;
-use tract_onnx::prelude::DatumType;
+
+use crate::tensor::DataType;
 
 /// Why a file is refused. Nothing is left behind; the caller may try another file at once.
 #[derive(Debug, Error)]
@@ -56,16 +57,9 @@ pub enum LoadError {
         /// What was found and what was expected.
         reason: String,
     },
-    /// The graph is well formed and tract could not type or optimise it; the message is tract's
-    /// chain of causes, in which nodes carry their names from the file.
-    #[error("the graph cannot be prepared for running: {reason}")]
-    Graph {
-        /// tract's chain of causes.
-        reason: String,
-    },
-    /// A defect in tract met this file. The process is unharmed; the file cannot be used.
-    #[error("the graph cannot be prepared for running (defect in the graph engine): {reason}")]
-    EnginePanic {
+    /// A defect in this crate met this file. The process is unharmed; the file cannot be used.
+    #[error("the model cannot be prepared for running (a defect in onnx-ml): {reason}")]
+    Defect {
         /// The panic's message.
         reason: String,
     },
@@ -84,47 +78,50 @@ pub enum RunError {
         found: usize,
     },
     /// A tensor has another element type than the model input.
-    #[error("input `{name}`: element type is {found:?}, expected {expected:?}")]
+    #[error("input `{name}`: element type is {found}, expected {expected}")]
     InputType {
         /// The input's name.
         name: String,
-        /// The type in the file.
-        expected: DatumType,
-        /// The type given.
-        found: DatumType,
+        /// What the model declares.
+        expected: DataType,
+        /// What was given.
+        found: DataType,
     },
-    /// A tensor has another rank, another size in a fixed dimension, or another size in a dimension
-    /// that it shares with an earlier input.
+    /// A tensor's shape does not fit the model input.
     #[error("input `{name}`: shape is {found:?}, expected {expected}")]
     InputShape {
         /// The input's name.
         name: String,
-        /// What is expected, in words.
+        /// What the model declares, with the sizes that earlier inputs have fixed.
         expected: String,
-        /// The shape given.
+        /// What was given.
         found: Vec<usize>,
     },
     /// The call would need more memory than [`crate::Limits`] allows.
     #[error(
-        "running these rows would take about {needed_bytes} bytes in one tensor, the limit is \
-         {limit_bytes}: send fewer rows per call"
+        "running these rows would take {needed_bytes} bytes, the limit is {limit_bytes}: send fewer \
+         rows per call"
     )]
     TooLarge {
-        /// Size of the largest single tensor.
+        /// Size of the tensors of the run together.
         needed_bytes: u64,
         /// The bound.
         limit_bytes: u64,
     },
     /// An operator refused its input (an unknown category without `zeros`, a string that is no
     /// number, …).
-    #[error("the model could not be evaluated: {reason}")]
+    #[error("node `{node}` ({operator}): {reason}")]
     Compute {
-        /// The operator's reason, with the node's name.
+        /// The node's name, or the name of its first output when it has none.
+        node: String,
+        /// The operator.
+        operator: String,
+        /// What was found and what was expected.
         reason: String,
     },
-    /// A defect in the graph engine met this input.
-    #[error("the model could not be evaluated (defect in the graph engine): {reason}")]
-    EnginePanic {
+    /// A defect in this crate met this input.
+    #[error("the model could not be evaluated (a defect in onnx-ml): {reason}")]
+    Defect {
         /// The panic's message.
         reason: String,
     },

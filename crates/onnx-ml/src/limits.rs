@@ -10,13 +10,17 @@ pub struct Limits {
     /// hundreds in memory; an honest file stays below ten times its size. Default 4 GiB, and in any
     /// case at most 64 MiB more than 24 times the file.
     pub decoded_bytes: u64,
-    /// Number of nodes of the graph. Time to analyse a graph grows with its square. Default 4,096.
+    /// Number of nodes of the graph, inner graphs included. Default 16,384.
     pub nodes: u64,
-    /// Bytes of any one tensor that can be computed at load time, and of any one tensor of a run
-    /// with one row. Default 256 MiB.
+    /// Bytes of all tensors together that are computed at load time, beyond those of the file.
+    /// Default 256 MiB.
     pub tensor_bytes: u64,
-    /// Bytes of any one tensor of a run with many rows. Default 4 GiB.
-    pub run_tensor_bytes: u64,
+    /// Bytes of all tensors of a run together. Default 4 GiB.
+    pub run_bytes: u64,
+    /// Operators run in one call, those of loops counted each time, and once more for every 2^18
+    /// elementary operations, so that this bounds the time of a call. Default 1,000,000: some minutes
+    /// of work for one processor.
+    pub steps: u64,
 }
 
 impl Default for Limits {
@@ -24,9 +28,10 @@ impl Default for Limits {
         Limits {
             file_bytes: 512 << 20,
             decoded_bytes: 4 << 30,
-            nodes: 4_096,
+            nodes: 16_384,
             tensor_bytes: 256 << 20,
-            run_tensor_bytes: 4 << 30,
+            run_bytes: 4 << 30,
+            steps: 1_000_000,
         }
     }
 }

@@ -1,192 +1,99 @@
-//! Which operators a file may use.
-//!
-//! A list of what is accepted, not of what is refused: tract knows some two hundred operators, many
-//! of them for images, audio and language, several of which compute sizes from data and so could not
-//! be bounded before running. Each accepted operator states how large its output can get, from which
-//! `check::constants` bounds what is computed at load time.
+//! Which operators a file may use, and who builds them.
 
-/// How the number of elements of an operator's outputs is bounded by its inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Growth {
-    /// At most as many as the largest input.
-    NoMore,
-    /// The inputs are broadcast against each other.
-    Broadcast,
-    /// As many as all inputs together.
-    Sum,
-    /// At most the product of the inputs and of the longest attribute.
-    Product,
-    /// A handful: a shape or a size.
-    Shape,
-    /// A tensor held in an attribute.
-    Attribute,
-    /// The values of the second input (for `ConstantOfShape` the first) say how many.
-    Values,
-}
+use crate::error::LoadError;
+use crate::graph::node_name;
+use crate::operator::Build;
+use crate::ops;
+use crate::proto::NodeProto;
 
-/// Operators of the default ONNX domain.
-const DEFAULT_DOMAIN: &[(Growth, &[&str])] = &[
-    (
-        Growth::NoMore,
-        &[
-            "Abs",
-            "Acos",
-            "Acosh",
-            "ArgMax",
-            "ArgMin",
-            "Asin",
-            "Asinh",
-            "Atan",
-            "Atanh",
-            "BatchNormalization",
-            "Cast",
-            "Ceil",
-            "Celu",
-            "Clip",
-            "Cos",
-            "Cosh",
-            "CumSum",
-            "Dropout",
-            "Elu",
-            "Erf",
-            "Exp",
-            "Flatten",
-            "Floor",
-            "HardSigmoid",
-            "HardSwish",
-            "Identity",
-            "IsInf",
-            "IsNaN",
-            "LayerNormalization",
-            "LeakyRelu",
-            "Log",
-            "LogSoftmax",
-            "LpNormalization",
-            "Neg",
-            "Not",
-            "Reciprocal",
-            "ReduceL1",
-            "ReduceL2",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceMin",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
-            "Relu",
-            "Reshape",
-            "Round",
-            "Selu",
-            "Sigmoid",
-            "Sign",
-            "Sin",
-            "Sinh",
-            "Slice",
-            "Softmax",
-            "Softplus",
-            "Softsign",
-            "Split",
-            "Sqrt",
-            "Squeeze",
-            "Tan",
-            "Tanh",
-            "ThresholdedRelu",
-            "TopK",
-            "Transpose",
-            "Unsqueeze",
-        ],
-    ),
-    (
-        Growth::Broadcast,
-        &[
-            "Add",
-            "And",
-            "Div",
-            "Equal",
-            "Greater",
-            "GreaterOrEqual",
-            "Less",
-            "LessOrEqual",
-            "Max",
-            "Mean",
-            "Min",
-            "Mod",
-            "Mul",
-            "Or",
-            "PRelu",
-            "Pow",
-            "Sub",
-            "Sum",
-            "Where",
-            "Xor",
-        ],
-    ),
-    (Growth::Sum, &["Concat"]),
-    (
-        Growth::Product,
-        &["Gather", "GatherElements", "GatherND", "Gemm", "MatMul"],
-    ),
-    (Growth::Shape, &["Shape", "Size"]),
-    (Growth::Attribute, &["Constant"]),
-    (
-        Growth::Values,
-        &["ConstantOfShape", "Expand", "OneHot", "Pad", "Tile"],
-    ),
-];
-
-/// Operators of `ai.onnx.ml`.
-const ML_DOMAIN: &[(Growth, &[&str])] = &[
-    (
-        Growth::NoMore,
-        &["CategoryMapper", "Imputer", "Normalizer", "Scaler"],
-    ),
-    (
-        Growth::Product,
-        &[
-            "ArrayFeatureExtractor",
-            "LinearClassifier",
-            "LinearRegressor",
-            "OneHotEncoder",
-            "TreeEnsembleClassifier",
-        ],
-    ),
-];
-
-/// Operators of `ai.onnx.ml` that are refused by name until they are written.
-pub const NOT_YET: &[&str] = &[
-    "Binarizer",
-    "CastMap",
-    "DictVectorizer",
-    "FeatureVectorizer",
-    "LabelEncoder",
-    "SVMClassifier",
-    "SVMRegressor",
-    "TreeEnsemble",
-    "TreeEnsembleRegressor",
-    "ZipMap",
-];
-
-/// The domains that name the default operator set, and the one of the classical models.
+/// The domain of the classical machine learning operators.
 pub(crate) const ML: &str = "ai.onnx.ml";
 
-/// How the outputs of an operator are bounded; `None` when the operator is not accepted.
-pub(crate) fn growth(domain: &str, operator: &str) -> Option<Growth> {
-    let table = match domain {
-        "" | "ai.onnx" => DEFAULT_DOMAIN,
-        ML => ML_DOMAIN,
-        _ => return None,
-    };
-    for (growth, names) in table {
-        if names.contains(&operator) {
-            return Some(*growth);
+/// Every operator: the domain, then names with their builders, one table per file of `ops`.
+/// A domain and the operators of one file of `ops`.
+type Family = (&'static str, &'static [(&'static str, Build)]);
+
+const FAMILIES: &[Family] = &[
+    ("", ops::shape::OPERATORS),
+    ("", ops::joining::OPERATORS),
+    ("", ops::arithmetic::OPERATORS),
+    ("", ops::bitwise::OPERATORS),
+    ("", ops::comparison::OPERATORS),
+    ("", ops::activation::OPERATORS),
+    ("", ops::cast::OPERATORS),
+    ("", ops::reduce::OPERATORS),
+    ("", ops::normalization::OPERATORS),
+    ("", ops::dense::OPERATORS),
+    ("", ops::indexing::OPERATORS),
+    ("", ops::scatter::OPERATORS),
+    ("", ops::selection::OPERATORS),
+    ("", ops::constants::OPERATORS),
+    ("", ops::strings::OPERATORS),
+    ("", ops::tfidf::OPERATORS),
+    ("", ops::regex_match::OPERATORS),
+    ("", ops::control::OPERATORS),
+    (ML, ops::linear::OPERATORS),
+    (ML, ops::svm::OPERATORS),
+    (ML, ops::label_encoder::OPERATORS),
+    (ML, ops::one_hot_encoder::OPERATORS),
+    (ML, ops::scaler::OPERATORS),
+    (ML, ops::imputer::OPERATORS),
+    (ML, ops::feature_vectorizer::OPERATORS),
+    (ML, ops::zip_map::OPERATORS),
+    (ML, ops::tree_ensemble::OPERATORS),
+    ("com.microsoft", ops::distance::OPERATORS),
+    #[cfg(feature = "tract")]
+    ("", ops::tract::OPERATORS),
+    ("com.microsoft", ops::tokenizer::OPERATORS),
+];
+
+/// The builder of an operator.
+pub(crate) fn find(domain: &str, operator: &str) -> Option<Build> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    for (family_domain, operators) in FAMILIES {
+        if *family_domain == domain
+            && let Some((_, build)) = operators.iter().find(|(name, _)| *name == operator)
+        {
+            return Some(*build);
         }
     }
     None
 }
 
-/// Whether files may use `operator` of `domain` (`""` or `"ai.onnx"`, or `"ai.onnx.ml"`).
+/// Whether files may use `operator` of `domain` (`""` or `"ai.onnx"`, `"ai.onnx.ml"` or
+/// `"com.microsoft"`).
 pub fn is_supported(domain: &str, operator: &str) -> bool {
-    growth(domain, operator).is_some()
+    find(domain, operator).is_some()
+}
+
+/// Every supported operator as domain and name, in the order of the tables.
+pub fn supported() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FAMILIES
+        .iter()
+        .flat_map(|(domain, operators)| operators.iter().map(move |(name, _)| (*domain, *name)))
+}
+
+/// The refusal of a node whose operator is not there.
+pub(crate) fn unsupported(node: &NodeProto) -> LoadError {
+    let operator = match node.domain.as_str() {
+        "" | "ai.onnx" => node.op_type.clone(),
+        domain => format!("{domain}.{}", node.op_type),
+    };
+    let reason = match (node.domain.as_str(), node.op_type.as_str()) {
+        (ML, "CastMap" | "DictVectorizer") => {
+            ": its input is a map, and only tensors are supported; export the model with one column \
+             per key"
+        }
+        (
+            "" | "ai.onnx",
+            "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike"
+            | "Multinomial" | "Bernoulli",
+        ) => ": the same row must always give the same result, and this one draws random numbers",
+        _ => "",
+    };
+    LoadError::UnsupportedOperator {
+        node: node_name(node).to_string(),
+        operator,
+        reason: reason.to_string(),
+    }
 }

@@ -24,7 +24,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let bytes = read(request.into_body(), app).await?;
+        let bytes = read(request.into_body(), app, SizeLimit::ordinary(app)).await?;
         parse(&bytes).map(JsonBody)
     }
 }
@@ -60,17 +60,37 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     }
 }
 
-/// Reads a whole body within the configured size and time.
+/// How large a body may be, and the setting that says so.
+#[derive(Clone, Copy)]
+pub struct SizeLimit {
+    bytes: usize,
+    setting: &'static str,
+}
+
+impl SizeLimit {
+    /// For every body but those with tensors as bytes.
+    pub fn ordinary(app: &App) -> SizeLimit {
+        SizeLimit {
+            bytes: app.config.max_body_bytes,
+            setting: "max_body_bytes",
+        }
+    }
+
+    /// For inference requests with tensors as bytes.
+    pub fn tensors(app: &App) -> SizeLimit {
+        SizeLimit {
+            bytes: app.config.max_tensor_body_bytes,
+            setting: "max_tensor_body_bytes",
+        }
+    }
+}
+
+/// Reads a whole body within the limit and the configured time.
 ///
 /// # Errors
 /// 413 over the size, 408 over the time, 400 when the client stops sending.
-pub async fn read(body: Body, app: &App) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(
-        app.config.request_timeout,
-        collect(body, app.config.max_body_bytes),
-    )
-    .await
-    {
+pub async fn read(body: Body, app: &App, limit: SizeLimit) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(app.config.request_timeout, collect(body, limit)).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -80,7 +100,7 @@ pub async fn read(body: Body, app: &App) -> Result<Bytes, ApiError> {
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Body, limit: SizeLimit) -> Result<Bytes, ApiError> {
     let mut first: Option<Bytes> = None;
     let mut rest: Vec<u8> = Vec::new();
     let mut size = 0;
@@ -92,7 +112,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
             continue;
         };
         size += data.len();
-        if size > limit {
+        if size > limit.bytes {
             return Err(too_large(body, limit).await);
         }
         // Nearly every body is one frame, which is then passed on without a copy.
@@ -113,7 +133,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     })
 }
 
-async fn too_large(mut body: Body, limit: usize) -> ApiError {
+async fn too_large(mut body: Body, limit: SizeLimit) -> ApiError {
     let discard = async {
         let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -129,7 +149,10 @@ async fn too_large(mut body: Body, limit: usize) -> ApiError {
         .unwrap_or(false);
     let error = ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("body: over the limit of {limit} bytes (max_body_bytes)"),
+        format!(
+            "body: over the limit of {} bytes ({})",
+            limit.bytes, limit.setting
+        ),
     );
     if whole { error } else { error.closing() }
 }

@@ -1,34 +1,25 @@
-//! `/v2`: the Open Inference Protocol over JSON, for every loaded model as it is.
+//! `/v2`: the Open Inference Protocol over HTTP, for every loaded model as it is: what there is and
+//! whether it is ready. Running it is in [`super::infer`].
 //!
 //! Inputs and outputs are those of the ONNX graph; features, calibration and the ledger are not
-//! involved. Data may be flat or nested, always row-major. The binary tensor extension is not
-//! offered, and the server metadata does not announce it.
+//! involved.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use onnx_ml::{Labels, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::body::JsonBody;
+use super::body::SizeLimit;
 use super::error::{ApiError, ErrorBody};
 use super::operation::HealthReply;
 use super::path::PathParams;
-use crate::features::value::shorten;
-use crate::models::scoring::shape_text;
 use crate::models::tensors;
-use crate::models::version::ModelVersion;
 use crate::serve::App;
-
-/// Requests of more elements than this leave the request's thread.
-const MAX_INLINE_ELEMENTS: usize = 4096;
-
-/// How many large requests run at once; further ones wait for their turn.
-static LARGE_REQUESTS: Semaphore = Semaphore::const_new(2);
 
 #[derive(Serialize, ToSchema)]
 pub struct ServerReply {
@@ -53,6 +44,16 @@ pub struct TensorReply {
     datatype: &'static str,
     /// -1 for a dimension of any size.
     shape: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<TensorParameters>,
+}
+
+/// What the graph says of a tensor besides its type.
+#[derive(Serialize, ToSchema)]
+pub struct TensorParameters {
+    /// The classes its columns stand for, in order.
+    #[schema(value_type = Vec<serde_json::Value>)]
+    labels: Vec<Value>,
 }
 
 /// One version folder in the repository index.
@@ -73,51 +74,6 @@ pub struct IndexBody {
     ready: bool,
 }
 
-/// Tensors to run a model on.
-#[derive(Deserialize, ToSchema)]
-pub struct InferBody {
-    #[serde(default)]
-    id: Option<String>,
-    inputs: Vec<InputTensor>,
-    /// The outputs to give; all when left out.
-    #[serde(default)]
-    outputs: Option<Vec<RequestedOutput>>,
-}
-
-#[derive(Deserialize, ToSchema)]
-pub struct InputTensor {
-    name: String,
-    shape: Vec<u64>,
-    #[schema(example = "FP32")]
-    datatype: String,
-    /// The elements in row-major order, flat or nested.
-    #[schema(value_type = Vec<serde_json::Value>)]
-    data: Value,
-}
-
-#[derive(Deserialize, ToSchema)]
-pub struct RequestedOutput {
-    name: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub struct InferReply {
-    model_name: String,
-    model_version: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    outputs: Vec<OutputTensor>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub struct OutputTensor {
-    name: String,
-    datatype: &'static str,
-    shape: Vec<u64>,
-    #[schema(value_type = Vec<serde_json::Value>)]
-    data: Vec<Value>,
-}
-
 /// Name, version and extensions of the server.
 #[utoipa::path(get, path = "/v2", tag = "inference",
     responses((status = 200, description = "Server metadata", body = ServerReply)))]
@@ -125,7 +81,7 @@ pub async fn server_metadata() -> Json<ServerReply> {
     Json(ServerReply {
         name: "bellwether",
         version: env!("CARGO_PKG_VERSION"),
-        extensions: vec!["model_repository(index)"],
+        extensions: vec!["model_repository(index)", "binary_tensor_data"],
     })
 }
 
@@ -160,17 +116,26 @@ pub async fn repository_index(
     State(app): State<Arc<App>>,
     request: axum::extract::Request,
 ) -> Result<Json<Vec<IndexReply>>, ApiError> {
-    let bytes = super::body::read(request.into_body(), &app).await?;
+    let bytes = super::body::read(request.into_body(), &app, SizeLimit::ordinary(&app)).await?;
     let body = if bytes.iter().all(u8::is_ascii_whitespace) {
         IndexBody::default()
     } else {
         super::body::parse::<Option<IndexBody>>(&bytes)?.unwrap_or_default()
     };
-    let index = app
-        .scorer
-        .repository
-        .entries()
-        .filter(|entry| !body.ready || entry.state.is_ok())
+    Ok(Json(index(&app, body.ready)))
+}
+
+/// The same index, for a browser.
+#[utoipa::path(get, path = "/v2/repository/index", tag = "inference",
+    responses((status = 200, description = "The index", body = [IndexReply])))]
+pub async fn show_repository_index(State(app): State<Arc<App>>) -> Json<Vec<IndexReply>> {
+    Json(index(&app, false))
+}
+
+fn index(app: &App, only_ready: bool) -> Vec<IndexReply> {
+    let entries = app.scorer.repository.entries();
+    let listed = entries.filter(|entry| !only_ready || entry.state.is_ok());
+    listed
         .map(|entry| IndexReply {
             name: entry.name.clone(),
             version: entry.version.clone(),
@@ -180,8 +145,8 @@ pub async fn repository_index(
                 "UNAVAILABLE"
             },
             reason: entry.state.as_ref().err().cloned().unwrap_or_default(),
-        });
-    Ok(Json(index.collect()))
+        })
+        .collect()
 }
 
 /// Inputs and outputs of a model's champion.
@@ -242,46 +207,6 @@ pub async fn model_version_ready(
     ready(&app, &name, Some(&version))
 }
 
-/// Run a model's champion on tensors.
-#[utoipa::path(post, path = "/v2/models/{name}/infer", tag = "inference",
-    params(("name" = String, Path, description = "Model")),
-    request_body = InferBody,
-    responses(
-        (status = 200, description = "Outputs", body = InferReply),
-        (status = 400, description = "Not JSON, or a tensor is wrong; it is named", body = ErrorBody),
-        (status = 404, description = "No such model, or none of its versions is ready", body = ErrorBody),
-        (status = 408, description = "Body not complete in time", body = ErrorBody),
-        (status = 413, description = "Body or batch too large", body = ErrorBody),
-        (status = 422, description = "JSON of another shape", body = ErrorBody),
-    ))]
-pub async fn model_infer(
-    State(app): State<Arc<App>>,
-    PathParams(name): PathParams<String>,
-    JsonBody(body): JsonBody<InferBody>,
-) -> Result<Json<InferReply>, ApiError> {
-    infer(&app, &name, None, body).await
-}
-
-/// Run one version on tensors.
-#[utoipa::path(post, path = "/v2/models/{name}/versions/{version}/infer", tag = "inference",
-    params(("name" = String, Path, description = "Model"), ("version" = String, Path, description = "Version")),
-    request_body = InferBody,
-    responses(
-        (status = 200, description = "Outputs", body = InferReply),
-        (status = 400, description = "Not JSON, or a tensor is wrong; it is named", body = ErrorBody),
-        (status = 404, description = "No such version, or it is not ready", body = ErrorBody),
-        (status = 408, description = "Body not complete in time", body = ErrorBody),
-        (status = 413, description = "Body or batch too large", body = ErrorBody),
-        (status = 422, description = "JSON of another shape", body = ErrorBody),
-    ))]
-pub async fn model_version_infer(
-    State(app): State<Arc<App>>,
-    PathParams((name, version)): PathParams<(String, String)>,
-    JsonBody(body): JsonBody<InferBody>,
-) -> Result<Json<InferReply>, ApiError> {
-    infer(&app, &name, Some(&version), body).await
-}
-
 fn metadata(app: &App, name: &str, version: Option<&str>) -> Result<Json<MetadataReply>, ApiError> {
     let found = app
         .scorer
@@ -296,22 +221,30 @@ fn metadata(app: &App, name: &str, version: Option<&str>) -> Result<Json<Metadat
             ready.map(|entry| entry.version.clone()).collect()
         }
     };
-    let describe = |info: &onnx_ml::TensorInfo| TensorReply {
-        name: info.name.clone(),
-        datatype: tensors::protocol_name(info.datum_type),
-        shape: info
-            .shape
-            .iter()
-            .map(|dim| dim.map_or(-1, |dim| dim as i64))
-            .collect(),
-    };
     Ok(Json(MetadataReply {
         name: found.name.clone(),
         versions,
-        platform: "onnx_tract",
+        platform: "bellwether_onnx",
         inputs: found.graph.inputs().iter().map(describe).collect(),
         outputs: found.graph.outputs().iter().map(describe).collect(),
     }))
+}
+
+fn describe(info: &TensorInfo) -> TensorReply {
+    let labels = info.labels.as_ref().map(|labels| match labels {
+        Labels::Integers(labels) => labels.iter().map(|label| Value::from(*label)).collect(),
+        Labels::Strings(labels) => labels
+            .iter()
+            .map(|label| Value::from(label.as_str()))
+            .collect(),
+    });
+    let shape = info.shape.iter();
+    TensorReply {
+        name: info.name.clone(),
+        datatype: tensors::protocol_name(info.data_type),
+        shape: shape.map(|dim| dim.map_or(-1, |dim| dim as i64)).collect(),
+        parameters: labels.map(|labels| TensorParameters { labels }),
+    }
 }
 
 fn ready(
@@ -339,203 +272,5 @@ fn ready(
             Ok((StatusCode::SERVICE_UNAVAILABLE, Json(reply)))
         }
         Err(reason) => Err(ApiError::not_found(reason)),
-    }
-}
-
-async fn infer(
-    app: &Arc<App>,
-    name: &str,
-    version: Option<&str>,
-    body: InferBody,
-) -> Result<Json<InferReply>, ApiError> {
-    let model = app
-        .scorer
-        .repository
-        .find(name, version)
-        .map_err(ApiError::not_found)?;
-    let elements = check_sizes(&body, app.config.max_rows)?;
-    if elements <= MAX_INLINE_ELEMENTS {
-        return run(model, body).map(Json);
-    }
-    // A large request must not hold up the small ones on this thread.
-    let model = Arc::clone(model);
-    let failed = |error: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error);
-    let _turn = LARGE_REQUESTS
-        .acquire()
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let outcome = tokio::task::spawn_blocking(move || run(&model, body)).await;
-    outcome
-        .map_err(|error| failed(error.to_string()))?
-        .map(Json)
-}
-
-/// Refuses shapes that claim more than the bounds; returns the number of elements claimed.
-fn check_sizes(body: &InferBody, max_rows: usize) -> Result<usize, ApiError> {
-    let mut elements: u64 = 0;
-    for input in &body.inputs {
-        let rows = input.shape.first().copied().unwrap_or(1);
-        if rows > max_rows as u64 {
-            let name = shorten(&input.name, 64);
-            let message =
-                format!("input {name:?}: shape: {rows} rows, at most {max_rows} are allowed");
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
-        let claimed = input
-            .shape
-            .iter()
-            .try_fold(1_u64, |product, &dim| product.checked_mul(dim));
-        let total = claimed.and_then(|claimed| elements.checked_add(claimed));
-        elements = total
-            .filter(|total| *total <= u64::from(u32::MAX))
-            .ok_or_else(|| {
-                let name = shorten(&input.name, 64);
-                let shape = shorten(&format!("{:?}", input.shape), 100);
-                let message = format!("input {name:?}: shape: {shape} is too large");
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-            })?;
-    }
-    Ok(elements as usize)
-}
-
-fn run(model: &ModelVersion, body: InferBody) -> Result<InferReply, ApiError> {
-    let graph = &model.graph;
-    let mut by_name: Vec<Option<&InputTensor>> = vec![None; graph.inputs().len()];
-    for (index, input) in body.inputs.iter().enumerate() {
-        let known = graph
-            .inputs()
-            .iter()
-            .position(|info| info.name == input.name);
-        let Some(position) = known else {
-            let names: Vec<&str> = graph
-                .inputs()
-                .iter()
-                .map(|info| info.name.as_str())
-                .collect();
-            return Err(ApiError::bad_request(format!(
-                "inputs[{index}].name: {:?} is no input of {}; the inputs are {}",
-                shorten(&input.name, 64),
-                model.name,
-                shorten(&names.join(", "), 1000)
-            )));
-        };
-        if by_name[position].replace(input).is_some() {
-            let message = format!("inputs[{index}].name: {:?} is given twice", input.name);
-            return Err(ApiError::bad_request(message));
-        }
-    }
-    let mut inputs = Vec::with_capacity(by_name.len());
-    for (info, given) in graph.inputs().iter().zip(by_name) {
-        let given = given
-            .ok_or_else(|| ApiError::bad_request(format!("inputs: {:?} is missing", info.name)))?;
-        let tensor = read_tensor(info, given).map_err(|problem| {
-            ApiError::bad_request(format!("input {:?}: {problem}", info.name))
-        })?;
-        inputs.push(tensor);
-    }
-    let outputs = graph
-        .run(inputs)
-        .map_err(|error| ApiError::bad_request(format!("{}: {error}", model.name)))?;
-    let positions = match &body.outputs {
-        None => (0..outputs.len()).collect(),
-        Some(requested) if requested.is_empty() => (0..outputs.len()).collect(),
-        Some(requested) => requested_positions(model, requested)?,
-    };
-    let mut rendered = Vec::with_capacity(positions.len());
-    for position in positions {
-        let tensor = &outputs[position];
-        rendered.push(OutputTensor {
-            name: graph.outputs()[position].name.clone(),
-            datatype: tensors::protocol_name(tensor.datum_type()),
-            shape: tensor.shape().iter().map(|&dim| dim as u64).collect(),
-            data: tensors::to_json(tensor)
-                .map_err(|problem| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem))?,
-        });
-    }
-    Ok(InferReply {
-        model_name: model.name.clone(),
-        model_version: model.version.clone(),
-        id: body.id,
-        outputs: rendered,
-    })
-}
-
-fn requested_positions(
-    model: &ModelVersion,
-    requested: &[RequestedOutput],
-) -> Result<Vec<usize>, ApiError> {
-    let mut positions = Vec::with_capacity(requested.len().min(64));
-    for (index, output) in requested.iter().enumerate() {
-        let outputs = model.graph.outputs();
-        let position = outputs
-            .iter()
-            .position(|info| info.name == output.name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = outputs.iter().map(|info| info.name.as_str()).collect();
-                ApiError::bad_request(format!(
-                    "outputs[{index}].name: {:?} is no output of {}; the outputs are {}",
-                    shorten(&output.name, 64),
-                    model.name,
-                    names.join(", ")
-                ))
-            })?;
-        if positions.contains(&position) {
-            let message = format!(
-                "outputs[{index}].name: {:?} is asked for twice",
-                output.name
-            );
-            return Err(ApiError::bad_request(message));
-        }
-        positions.push(position);
-    }
-    Ok(positions)
-}
-
-fn read_tensor(info: &onnx_ml::TensorInfo, given: &InputTensor) -> Result<onnx_ml::Tensor, String> {
-    let expected = tensors::protocol_name(info.datum_type);
-    if given.datatype != expected {
-        let found = shorten(&given.datatype, 32);
-        return Err(format!("datatype: expected {expected}, found {found:?}"));
-    }
-    let shape: Vec<usize> = given.shape.iter().map(|&dim| dim as usize).collect();
-    let fits = shape.len() == info.shape.len()
-        && shape
-            .iter()
-            .zip(&info.shape)
-            .all(|(dim, info)| info.is_none_or(|info| info == *dim));
-    if !fits {
-        return Err(format!(
-            "shape: expected {}, found {}",
-            shape_text(&info.shape),
-            shorten(&format!("{shape:?}"), 100)
-        ));
-    }
-    let count: usize = shape.iter().product();
-    let mut data = Vec::with_capacity(count.min(1 << 20));
-    flatten(&given.data, shape.len().max(1), &mut data)?;
-    if data.len() != count {
-        return Err(format!(
-            "data: {} elements do not fill the shape {shape:?}",
-            data.len()
-        ));
-    }
-    tensors::from_json(info.datum_type, &shape, &data).map_err(|problem| format!("data: {problem}"))
-}
-
-/// Collects the elements of flat or nested arrays, at most `depth` deep.
-fn flatten<'a>(data: &'a Value, depth: usize, elements: &mut Vec<&'a Value>) -> Result<(), String> {
-    match data {
-        Value::Array(items) if depth > 0 => {
-            for item in items {
-                flatten(item, depth - 1, elements)?;
-            }
-            Ok(())
-        }
-        Value::Array(_) => Err("data: nested deeper than the shape".to_owned()),
-        Value::Object(_) => Err("data: expected an array of elements, found an object".to_owned()),
-        element => {
-            elements.push(element);
-            Ok(())
-        }
     }
 }

@@ -4,12 +4,13 @@
 //! * [`error`] – what every refusal looks like.
 //! * [`body`], [`path`] – reading request bodies within limits, and path parameters.
 //! * [`score`], [`outcomes`], [`customers`], [`models`] – `/v1`.
-//! * [`inference`] – `/v2`, the Open Inference Protocol.
+//! * [`inference`], [`infer`] – `/v2`, the Open Inference Protocol.
 //! * [`operation`] – health, metrics, documentation.
 
 pub mod body;
 pub mod customers;
 pub mod error;
+pub mod infer;
 pub mod inference;
 pub mod models;
 pub mod operation;
@@ -57,13 +58,16 @@ fn documented_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(inference::server_metadata))
         .routes(routes!(inference::server_live))
         .routes(routes!(inference::server_ready))
-        .routes(routes!(inference::repository_index))
+        .routes(routes!(
+            inference::repository_index,
+            inference::show_repository_index
+        ))
         .routes(routes!(inference::model_metadata))
         .routes(routes!(inference::model_version_metadata))
         .routes(routes!(inference::model_ready))
         .routes(routes!(inference::model_version_ready))
-        .routes(routes!(inference::model_infer))
-        .routes(routes!(inference::model_version_infer))
+        .routes(routes!(infer::model_infer))
+        .routes(routes!(infer::model_version_infer))
         .routes(routes!(operation::livez))
         .routes(routes!(operation::readyz))
         .routes(routes!(operation::metrics))

@@ -1,21 +1,22 @@
 //! The committed golden rows are what the committed graphs answer. Needs no data.
 
+use onnx_ml::{CompactString, DataType, Tensor};
 use serde_json::Value;
-use tract_onnx::prelude::tract_ndarray::Array2;
-use tract_onnx::prelude::{DatumType, IntoTensor, Tensor};
 
 /// One input of one golden row as a tensor `[1, 1]`.
-fn tensor(datum_type: DatumType, value: &Value) -> Tensor {
-    if datum_type == DatumType::String {
-        let text = value.as_str().unwrap().to_owned();
-        return Array2::from_elem((1, 1), text).into_tensor();
+fn tensor(data_type: DataType, value: &Value) -> Tensor {
+    match data_type {
+        DataType::String => {
+            let text = CompactString::from(value.as_str().unwrap());
+            Tensor::new(&[1, 1], vec![text]).unwrap()
+        }
+        DataType::I64 => Tensor::new(&[1, 1], vec![value.as_i64().unwrap()]).unwrap(),
+        _ => {
+            assert_eq!(data_type, DataType::F32);
+            let number = value.as_f64().map_or(f32::NAN, |number| number as f32);
+            Tensor::new(&[1, 1], vec![number]).unwrap()
+        }
     }
-    if datum_type == DatumType::I64 {
-        return Array2::from_elem((1, 1), value.as_i64().unwrap()).into_tensor();
-    }
-    assert_eq!(datum_type, DatumType::F32);
-    let number = value.as_f64().map_or(f32::NAN, |number| number as f32);
-    Array2::from_elem((1, 1), number).into_tensor()
 }
 
 #[test]
@@ -29,12 +30,12 @@ fn committed_graphs_reproduce_their_golden_rows() {
         for row in golden["rows"].as_array().unwrap() {
             // When a row is run.
             let inputs = model.inputs().iter();
-            let inputs = inputs.map(|input| tensor(input.datum_type, &row["inputs"][&input.name]));
+            let inputs = inputs.map(|input| tensor(input.data_type, &row["inputs"][&input.name]));
             let outputs = model.run(inputs.collect()).unwrap();
             // Then every output is the recorded one within 1e-6, ten times less than allowed.
             for (info, output) in model.outputs().iter().zip(outputs) {
                 let expected = row["outputs"][&info.name].as_array().unwrap();
-                let found = output.to_plain_array_view::<f32>().unwrap();
+                let found = output.as_slice::<f32>().unwrap();
                 assert_eq!(found.len(), expected.len());
                 for (found, expected) in found.iter().zip(expected) {
                     let difference = f64::from(*found) - expected.as_f64().unwrap();
@@ -61,9 +62,9 @@ fn every_input_of_a_graph_has_a_baseline_of_its_type() {
         // When inputs and baseline are compared, then they are the same names and types.
         assert_eq!(baseline.len(), model.inputs().len());
         for input in model.inputs() {
-            let expected = match input.datum_type {
-                DatumType::String => "string",
-                DatumType::I64 => "integer",
+            let expected = match input.data_type {
+                DataType::String => "string",
+                DataType::I64 => "integer",
                 _ => "float",
             };
             assert_eq!(

@@ -1,236 +1,426 @@
-//! `Gemm` and `MatMul` by a constant matrix: the linear layer that ends most tabular models.
-//!
-//! tract chooses among matrix kernels by the number of rows, so the same row may sum in another order
-//! alone than in a batch; and its preparation costs more than a small layer's arithmetic. Here each
-//! output is one sum over the inputs in the order of the file, in float64, rounded once. That makes
-//! a row's bits independent of its batch and the result at least as exact as ONNX Runtime's float32
-//! sum. Layers whose matrix is not constant, not float32 or too large for this to pay go to tract.
+//! `MatMul` and `Gemm`: products of matrices. A right matrix that the file fixes is packed when the
+//! file is loaded.
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::{NodeProto, TensorProto};
-use tract_onnx::tract_hir::internal::*;
+use crate::node::Node;
+use crate::operator::{Args, Build, Context, OpError, Operator, Outputs, one, operations};
+use crate::ops::arithmetic::{Number, pair_error, with_number_pair};
+use crate::ops::broadcast::{Broadcast, product as elements_of};
+use crate::ops::matrix::{Addend, Factor, Packed, Product};
+use crate::ops::{einsum, float16};
+use crate::tensor::{Data, DataType, Element, Shape, Tensor};
 
-use super::kernel::{self, Built, Kernel};
-use super::tract_operators;
+pub(crate) const OPERATORS: &[(&str, Build)] = &[
+    ("MatMul", matmul),
+    ("Gemm", gemm),
+    ("Einsum", einsum::build),
+];
 
-/// Above this many weights tract's blocked kernels win by more than their overhead.
-const MOST_WEIGHTS: usize = 1 << 15;
+/// A packed right matrix this much larger than before, for its columns fill no panel, is left for
+/// the run.
+const MOST_PADDED_BYTES: u64 = 16 << 20;
+
+/// The right matrix, if the file fixes it.
+#[derive(Debug)]
+enum Fixed {
+    No,
+    Float(Packed<f32>),
+    Double(Packed<f64>),
+}
+
+impl Fixed {
+    fn new(node: &Node<'_>, transposed: bool) -> Fixed {
+        let Some(right) = node.constant(1) else {
+            return Fixed::No;
+        };
+        let [rows, columns] = *right.shape() else {
+            return Fixed::No;
+        };
+        let (inner, columns) = if transposed {
+            (columns, rows)
+        } else {
+            (rows, columns)
+        };
+        if Packed::<f64>::bytes(inner, columns) > MOST_PADDED_BYTES && columns < 8 {
+            return Fixed::No;
+        }
+        let bytes = match right.data() {
+            Data::F32(_) => Packed::<f32>::bytes(inner, columns),
+            Data::F64(_) => Packed::<f64>::bytes(inner, columns),
+            _ => return Fixed::No,
+        };
+        if !node.prepare(bytes) {
+            return Fixed::No;
+        }
+        match right.data() {
+            Data::F32(values) => Fixed::Float(Packed::new(values, inner, columns, transposed)),
+            Data::F64(values) => Fixed::Double(Packed::new(values, inner, columns, transposed)),
+            _ => Fixed::No,
+        }
+    }
+}
+
+/// Types of floating point with their packed matrix.
+trait Dense: Factor {
+    fn fixed(fixed: &Fixed) -> Option<&Packed<Self>>;
+}
+
+impl Dense for f32 {
+    fn fixed(fixed: &Fixed) -> Option<&Packed<f32>> {
+        match fixed {
+            Fixed::Float(packed) => Some(packed),
+            _ => None,
+        }
+    }
+}
+
+impl Dense for f64 {
+    fn fixed(fixed: &Fixed) -> Option<&Packed<f64>> {
+        match fixed {
+            Fixed::Double(packed) => Some(packed),
+            _ => None,
+        }
+    }
+}
 
 #[derive(Debug)]
-struct Dense {
-    operator: &'static str,
-    /// `[inputs][outputs]`, each weight times `alpha`.
-    weights: Vec<f64>,
-    /// One per output, times `beta`; zeros when the node has none.
-    bias: Vec<f64>,
-    inputs: usize,
-    outputs: usize,
-    node_inputs: usize,
-    /// `Gemm` is defined for two dimensions only.
-    matrices_only: bool,
+struct MatMul {
+    right: Fixed,
 }
 
-pub(super) fn build_gemm(context: &ParsingContext, node: &NodeProto) -> Built {
-    match gemm(context, node)? {
-        Some(dense) => kernel::build(dense),
-        None => original("Gemm", context, node),
-    }
+fn matmul(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
+    node.expect_inputs(2, 2)?;
+    let right = Fixed::new(node, false);
+    Ok(Box::new(MatMul { right }))
 }
 
-pub(super) fn build_matmul(context: &ParsingContext, node: &NodeProto) -> Built {
-    let Some((weights, shape)) = constant_floats(context, node, 1)? else {
-        return original("MatMul", context, node);
-    };
-    let [inputs, outputs] = *shape else {
-        return original("MatMul", context, node);
-    };
-    if weights.len() > MOST_WEIGHTS || node.input.len() != 2 {
-        return original("MatMul", context, node);
-    }
-    kernel::build(Dense {
-        operator: "MatMul",
-        weights: weights.iter().map(|w| f64::from(*w)).collect(),
-        bias: vec![0.0; outputs],
-        inputs,
-        outputs,
-        node_inputs: 2,
-        matrices_only: false,
-    })
-}
-
-fn original(name: &str, context: &ParsingContext, node: &NodeProto) -> Built {
-    match tract_operators().op_register.0.get(name) {
-        Some(build) => build(context, node),
-        None => bail!("the graph engine has no {name}"),
-    }
-}
-
-/// The layer of a `Gemm` node, or `None` when tract should run it.
-fn gemm(context: &ParsingContext, node: &NodeProto) -> TractResult<Option<Dense>> {
-    let alpha: f32 = node.get_attr_opt("alpha")?.unwrap_or(1.0);
-    let beta: f32 = node.get_attr_opt("beta")?.unwrap_or(1.0);
-    let transpose_a = node.get_attr_opt::<i64>("transA")?.unwrap_or(0) != 0;
-    let transpose_b = node.get_attr_opt::<i64>("transB")?.unwrap_or(0) != 0;
-    let Some((matrix, shape)) = constant_floats(context, node, 1)? else {
-        return Ok(None);
-    };
-    let [rows, columns] = *shape else {
-        bail!(
-            "the second input has {} dimensions, expected 2",
-            shape.len()
-        );
-    };
-    if transpose_a || matrix.len() > MOST_WEIGHTS {
-        return Ok(None);
-    }
-    let (inputs, outputs) = if transpose_b {
-        (columns, rows)
-    } else {
-        (rows, columns)
-    };
-    let has_bias = node.input.get(2).is_some_and(|name| !name.is_empty());
-    let bias = if has_bias {
-        match constant_floats(context, node, 2)? {
-            Some((values, shape)) => match bias_per_output(&values, &shape, outputs, beta) {
-                Some(bias) => bias,
-                None => return Ok(None),
-            },
-            None => return Ok(None),
+impl Operator for MatMul {
+    fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
+        if float16::any(args) {
+            return float16::run(self, args);
         }
-    } else {
-        vec![0.0; outputs]
-    };
-    let mut weights = vec![0.0; matrix.len()];
-    for input in 0..inputs {
-        for output in 0..outputs {
-            let from = if transpose_b {
-                output * inputs + input
-            } else {
-                input * outputs + output
-            };
-            weights[input * outputs + output] = f64::from(matrix[from]) * f64::from(alpha);
-        }
+        let (left, right) = (args.get(0)?, args.get(1)?);
+        let shapes = Stacks::new(left.shape(), right.shape())?;
+        one(match (left.data(), right.data()) {
+            (Data::F32(lefts), Data::F32(rights)) => floats(
+                &shapes,
+                lefts,
+                rights,
+                f32::fixed(&self.right),
+                args.context,
+            )?,
+            (Data::F64(lefts), Data::F64(rights)) => floats(
+                &shapes,
+                lefts,
+                rights,
+                f64::fixed(&self.right),
+                args.context,
+            )?,
+            pair => with_number_pair!(
+                pair,
+                (lefts, rights) => numbers(&shapes, lefts, rights, args.context)?,
+                return Err(pair_error(left, right))
+            ),
+        })
     }
-    let node_inputs = if has_bias { 3 } else { 2 };
-    Ok(Some(Dense {
-        operator: "Gemm",
-        weights,
-        bias,
-        inputs,
-        outputs,
-        node_inputs,
-        matrices_only: true,
+}
+
+/// The product of two stacks of matrices.
+pub(crate) fn stacked_product<T: Factor>(
+    left: (&[usize], &[T]),
+    right: (&[usize], &[T]),
+    context: &Context<'_>,
+) -> Result<Tensor, OpError> {
+    let shapes = Stacks::new(left.0, right.0)?;
+    floats(&shapes, left.1, right.1, None, context)
+}
+
+/// The shapes of a product: matrices in the last two dimensions, the others broadcast.
+struct Stacks {
+    rows: usize,
+    inner: usize,
+    columns: usize,
+    /// The matrices that meet.
+    pairs: Broadcast<2>,
+    shape: Shape,
+}
+
+impl Stacks {
+    fn new(left: &[usize], right: &[usize]) -> Result<Stacks, OpError> {
+        let (left_stack, rows, inner) = match left {
+            [] => return Err(no_dimensions()),
+            [inner] => (&left[..0], None, *inner),
+            [stack @ .., rows, inner] => (stack, Some(*rows), *inner),
+        };
+        let (right_stack, right_rows, columns) = match right {
+            [] => return Err(no_dimensions()),
+            [rows] => (&right[..0], *rows, None),
+            [stack @ .., rows, columns] => (stack, *rows, Some(*columns)),
+        };
+        if inner != right_rows {
+            return Err(OpError::Value(format!(
+                "matrices of shapes {left:?} and {right:?} cannot be multiplied"
+            )));
+        }
+        let pairs;
+        let mut shape;
+        let mut stacked_rows = rows.unwrap_or(1);
+        if right_stack.is_empty() {
+            // All matrices of the left stack meet one: together they are a single matrix.
+            shape = Shape::from_slice(left_stack);
+            pairs = Broadcast::new([&[], &[]])?;
+            if rows.is_some() {
+                stacked_rows = elements_of(&left[..left.len() - 1])?;
+            }
+        } else {
+            pairs = Broadcast::new([left_stack, right_stack])?;
+            shape = pairs.shape.clone();
+        }
+        shape.extend(rows);
+        shape.extend(columns);
+        elements_of(&shape)?;
+        Ok(Stacks {
+            rows: stacked_rows,
+            inner,
+            columns: columns.unwrap_or(1),
+            pairs,
+            shape,
+        })
+    }
+
+    /// Calls `work` for each pair of matrices with their numbers.
+    fn for_each_pair(
+        &self,
+        mut work: impl FnMut(usize, usize) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let mut result = Ok(());
+        self.pairs.for_each_run(|run| {
+            let [left_step, right_step] = run.moves.map(usize::from);
+            for offset in 0..run.length {
+                if result.is_ok() {
+                    let left = run.starts[0] + offset * left_step;
+                    result = work(left, run.starts[1] + offset * right_step);
+                }
+            }
+        });
+        result
+    }
+}
+
+fn no_dimensions() -> OpError {
+    OpError::Value("an input has no dimensions, expected a vector or matrices".to_string())
+}
+
+fn floats<T: Factor>(
+    shapes: &Stacks,
+    lefts: &[T],
+    rights: &[T],
+    fixed: Option<&Packed<T>>,
+    context: &Context<'_>,
+) -> Result<Tensor, OpError> {
+    let (rows, inner, columns) = (shapes.rows, shapes.inner, shapes.columns);
+    let product = |left: &[T], right: &Packed<T>| {
+        let product = Product {
+            left,
+            rows,
+            right,
+            scale: 1.0,
+            addend: None,
+        };
+        product.compute(context)
+    };
+    // Sizes of zero may hide that the others multiply to no number.
+    let size = |a: usize, b: usize| elements_of(&[a, b]);
+    let (left_size, right_size) = (size(rows, inner)?, size(inner, columns)?);
+    let packed = |values: &[T]| {
+        context.reserve_bytes(Packed::<T>::bytes(inner, columns))?;
+        Ok::<_, OpError>(Packed::new(values, inner, columns, false))
+    };
+    if let Some(right) = fixed {
+        let results = product(lefts, right)?;
+        return Ok(Tensor::new(&shapes.shape, results)?);
+    }
+    if shapes.pairs.elements == 1 {
+        let results = product(lefts, &packed(rights)?)?;
+        return Ok(Tensor::new(&shapes.shape, results)?);
+    }
+    let elements = elements_of(&shapes.shape)?;
+    context.reserve(elements, T::DATA_TYPE)?;
+    let mut results = Vec::with_capacity(elements);
+    if elements > 0 {
+        // Each matrix of the right is packed anew for each of the left.
+        let padded = columns.next_multiple_of(8);
+        context.work(operations(&[shapes.pairs.elements, inner, padded]))?;
+        shapes.for_each_pair(|left, right| {
+            let left = &lefts[left * left_size..(left + 1) * left_size];
+            let right = &rights[right * right_size..(right + 1) * right_size];
+            results.extend(product(left, &packed(right)?)?);
+            Ok(())
+        })?;
+    }
+    Ok(Tensor::new(&shapes.shape, results)?)
+}
+
+/// As [`floats`], for integers, which wrap.
+fn numbers<T: Number>(
+    shapes: &Stacks,
+    lefts: &[T],
+    rights: &[T],
+    context: &Context<'_>,
+) -> Result<Tensor, OpError> {
+    let (rows, inner, columns) = (shapes.rows, shapes.inner, shapes.columns);
+    let elements = elements_of(&shapes.shape)?;
+    context.reserve(elements, T::DATA_TYPE)?;
+    let mut results = vec![T::ZERO; elements];
+    if elements == 0 || inner == 0 {
+        return Ok(Tensor::new(&shapes.shape, results)?);
+    }
+    context.work(operations(&[elements, inner]))?;
+    let mut targets = results.chunks_mut(columns);
+    shapes.for_each_pair(|left, right| {
+        let left = &lefts[left * rows * inner..(left + 1) * rows * inner];
+        let right = &rights[right * inner * columns..(right + 1) * inner * columns];
+        for (values, sums) in left.chunks(inner).zip(&mut targets) {
+            for (value, weights) in values.iter().zip(right.chunks(columns)) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = sum.add(value.mul(*weight));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Tensor::new(&shapes.shape, results)?)
+}
+
+/// `alpha * A * B + beta * C`, with `A` and `B` transposed on demand.
+#[derive(Debug)]
+struct Gemm {
+    alpha: f32,
+    beta: f32,
+    transpose_left: bool,
+    transpose_right: bool,
+    right: Fixed,
+}
+
+fn gemm(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
+    node.expect_inputs(2, 3)?;
+    let transpose_right = node.flag("transB", false)?;
+    Ok(Box::new(Gemm {
+        alpha: node.float("alpha")?.unwrap_or(1.0),
+        beta: node.float("beta")?.unwrap_or(1.0),
+        transpose_left: node.flag("transA", false)?,
+        transpose_right,
+        right: Fixed::new(node, transpose_right),
     }))
 }
 
-/// `C` of `Gemm` as one value per output; `None` when it differs from row to row.
-fn bias_per_output(values: &[f32], shape: &[usize], outputs: usize, beta: f32) -> Option<Vec<f64>> {
-    let rows: usize = match shape.len() {
-        0 | 1 => 1,
-        2 => shape[0],
-        _ => return None,
-    };
-    if rows != 1 {
-        return None;
-    }
-    let scaled = |value: f32| f64::from(value) * f64::from(beta);
-    match values {
-        [single] => Some(vec![scaled(*single); outputs]),
-        each if each.len() == outputs => Some(each.iter().map(|v| scaled(*v)).collect()),
-        _ => None,
+impl Operator for Gemm {
+    fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
+        if float16::any(args) {
+            return float16::run(self, args);
+        }
+        match args.get(0)?.data_type() {
+            DataType::F32 => one(self.compute::<f32>(args)?),
+            DataType::F64 => one(self.compute::<f64>(args)?),
+            other => Err(OpError::data_type(0, other, "floating point numbers")),
+        }
     }
 }
 
-/// The values and shape of a node's input when it is a float32 initializer.
-#[allow(clippy::type_complexity)]
-fn constant_floats(
-    context: &ParsingContext,
-    node: &NodeProto,
-    input: usize,
-) -> TractResult<Option<(Vec<f32>, TVec<usize>)>> {
-    let (Some(name), Some(graph)) = (node.input.get(input), &context.model.graph) else {
-        return Ok(None);
-    };
-    let found: Option<&TensorProto> = graph.initializer.iter().find(|t| t.name == *name);
-    let Some(proto) = found else {
-        return Ok(None);
-    };
-    let tensor = context.load_tensor(proto)?;
-    if tensor.datum_type() != DatumType::F32 {
-        return Ok(None);
-    }
-    let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-    Ok(Some((values, tensor.shape().into())))
-}
-
-impl Kernel for Dense {
-    fn name(&self) -> &'static str {
-        self.operator
-    }
-
-    fn node_inputs(&self) -> usize {
-        self.node_inputs
-    }
-
-    fn output_type(&self, input: DatumType) -> TractResult<DatumType> {
-        if input != DatumType::F32 {
-            bail!("the matrix is F32, so F32 input is expected, found {input:?}");
+impl Gemm {
+    fn compute<T: Dense>(&self, args: &Args<'_>) -> Result<Tensor, OpError> {
+        let (left, right) = (args.slice::<T>(0)?, args.slice::<T>(1)?);
+        let (rows, inner) = matrix(args, 0, self.transpose_left)?;
+        let (right_rows, columns) = matrix(args, 1, self.transpose_right)?;
+        if inner != right_rows {
+            return Err(OpError::Value(format!(
+                "a matrix of {inner} columns cannot be multiplied with one of {right_rows} rows"
+            )));
         }
-        Ok(DatumType::F32)
-    }
-
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
-        if self.matrices_only && input.len() != 2 {
-            bail!("the first input has {} dimensions, expected 2", input.len());
-        }
-        let mut shape: TVec<TDim> = input.into();
-        let Some(last) = shape.last_mut() else {
-            bail!("the first input is a scalar, expected at least one dimension");
+        let transposed;
+        let left = if self.transpose_left {
+            args.context.reserve(left.len(), T::DATA_TYPE)?;
+            transposed = transpose(left, inner, rows);
+            &transposed
+        } else {
+            left
         };
-        // A number of columns that only the run decides is checked there.
-        if last.to_usize().is_ok_and(|columns| columns != self.inputs) {
-            bail!(
-                "the first input has {last} columns, the matrix {} rows",
-                self.inputs
-            );
-        }
-        *last = self.outputs.to_dim();
-        Ok(shape)
+        let packed;
+        let right = match T::fixed(&self.right) {
+            Some(fixed) => fixed,
+            None => {
+                let bytes = Packed::<T>::bytes(inner, columns);
+                args.context.reserve_bytes(bytes)?;
+                packed = Packed::new(right, inner, columns, self.transpose_right);
+                &packed
+            }
+        };
+        let product = Product {
+            left,
+            rows,
+            right,
+            scale: f64::from(self.alpha),
+            addend: self.addend::<T>(args, rows, inner, columns)?,
+        };
+        let results = product.compute(args.context)?;
+        Ok(Tensor::new(&[rows, columns], results)?)
     }
 
-    fn compute(&self, input: &Tensor) -> TractResult<Tensor> {
-        let mut shape: TVec<usize> = input.shape().into();
-        if let Some(last) = shape.last_mut() {
-            if *last != self.inputs {
-                bail!(
-                    "the first input has {last} columns, the matrix {} rows",
-                    self.inputs
-                );
-            }
-            *last = self.outputs;
+    fn addend<'a, T: Dense>(
+        &self,
+        args: &'a Args<'_>,
+        rows: usize,
+        inner: usize,
+        columns: usize,
+    ) -> Result<Option<Addend<'a, T>>, OpError> {
+        let Some(tensor) = args.optional(2) else {
+            return Ok(None);
+        };
+        let values = args.slice::<T>(2)?;
+        let (own_rows, own_columns) = match tensor.shape() {
+            [] => (1, 1),
+            [columns] => (1, *columns),
+            [rows, columns] => (*rows, *columns),
+            _ => (usize::MAX, usize::MAX),
+        };
+        let fits = |own: usize, size: usize| own == 1 || own == size;
+        if !fits(own_rows, rows) || !fits(own_columns, columns) {
+            return Err(OpError::Value(format!(
+                "input 2 has shape {:?}, which cannot be broadcast to [{rows}, {columns}]",
+                tensor.shape()
+            )));
         }
-        let mut output = Tensor::zero::<f32>(&shape)?;
-        if output.len() == 0 {
-            return Ok(output);
-        }
-        let mut output_view = output.try_as_plain_ram_mut()?;
-        let results = output_view.as_slice_mut::<f32>()?;
-        let input_view = input.try_as_plain_ram()?;
-        let values = input_view.as_slice::<f32>()?;
-        let mut sums = vec![0.0; self.outputs];
-        for (row, result) in results.chunks_mut(self.outputs).enumerate() {
-            sums.fill(0.0);
-            let row_values = &values[row * self.inputs..(row + 1) * self.inputs];
-            for (value, weights) in row_values.iter().zip(self.weights.chunks(self.outputs)) {
-                let value = f64::from(*value);
-                for (sum, weight) in sums.iter_mut().zip(weights) {
-                    *sum += value * weight;
-                }
-            }
-            for ((to, sum), bias) in result.iter_mut().zip(&sums).zip(&self.bias) {
-                *to = (sum + bias) as f32;
-            }
-        }
-        Ok(output)
+        Ok(Some(Addend {
+            values,
+            row_step: if own_rows == 1 { 0 } else { own_columns },
+            column_step: usize::from(own_columns != 1),
+            // ONNX Runtime forgets `beta` where there is nothing to multiply.
+            scale: if inner == 0 {
+                1.0
+            } else {
+                f64::from(self.beta)
+            },
+        }))
     }
+}
+
+/// The rows and columns of an input.
+fn matrix(args: &Args<'_>, index: usize, transposed: bool) -> Result<(usize, usize), OpError> {
+    match args.get(index)?.shape() {
+        [rows, columns] if transposed => Ok((*columns, *rows)),
+        [rows, columns] => Ok((*rows, *columns)),
+        other => Err(OpError::Value(format!(
+            "input {index} has {} dimensions, expected 2",
+            other.len()
+        ))),
+    }
+}
+
+fn transpose<T: Element + Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    let mut results = Vec::with_capacity(values.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            results.push(values[row * columns + column]);
+        }
+    }
+    results
 }

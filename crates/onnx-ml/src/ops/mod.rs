@@ -1,47 +1,52 @@
-//! The operators, one file per family, and their registration with tract.
-//!
-//! tract finds an operator by its name alone; `check` has verified by then that the name came with
-//! the domain it belongs to.
+//! The operators, one file per family. Each file opens with its table of names and builders.
 
-mod cast;
-mod concat;
-mod dense;
-mod imputer;
-mod kernel;
-mod normalizer;
-mod numbers;
-mod one_hot_encoder;
-mod scaler;
-mod sigmoid;
-
-use std::sync::OnceLock;
-
-use tract_onnx::Onnx;
-
-/// tract's operators with this crate's added or put in their place.
-pub(crate) fn framework() -> &'static Onnx {
-    static FRAMEWORK: OnceLock<Onnx> = OnceLock::new();
-    FRAMEWORK.get_or_init(|| {
-        let mut framework = tract_onnx::onnx();
-        // The hints a file gives about inner tensors are not needed, and are one more thing from
-        // outside to trust.
-        framework.ignore_value_info = true;
-        let register = &mut framework.op_register;
-        register.insert("OneHotEncoder", one_hot_encoder::build);
-        register.insert("Imputer", imputer::build);
-        register.insert("Normalizer", normalizer::build);
-        register.insert("Scaler", scaler::build);
-        register.insert("Cast", cast::build);
-        register.insert("Concat", concat::build);
-        register.insert("Sigmoid", sigmoid::build);
-        register.insert("Gemm", dense::build_gemm);
-        register.insert("MatMul", dense::build_matmul);
-        framework
-    })
-}
-
-/// tract's own operators, for the cases in which a replacement hands over to the original.
-pub(crate) fn tract_operators() -> &'static Onnx {
-    static ORIGINAL: OnceLock<Onnx> = OnceLock::new();
-    ORIGINAL.get_or_init(tract_onnx::onnx)
-}
+pub(crate) mod activation;
+pub(crate) mod activation_parameters;
+pub(crate) mod arg_extreme;
+pub(crate) mod arithmetic;
+pub(crate) mod bitwise;
+pub(crate) mod broadcast;
+pub(crate) mod cast;
+pub(crate) mod class_labels;
+pub(crate) mod comparison;
+pub(crate) mod constants;
+pub(crate) mod control;
+pub(crate) mod coupling;
+pub(crate) mod cumulative;
+pub(crate) mod dense;
+pub(crate) mod distance;
+pub(crate) mod einsum;
+pub(crate) mod feature_vectorizer;
+pub(crate) mod float16;
+pub(crate) mod functions;
+pub(crate) mod imputer;
+pub(crate) mod indexing;
+pub(crate) mod joining;
+pub(crate) mod kernel;
+pub(crate) mod label_encoder;
+mod layout;
+pub(crate) mod linear;
+pub(crate) mod lookup;
+pub(crate) mod matrix;
+pub(crate) mod normalization;
+pub(crate) mod normalization_layers;
+pub(crate) mod one_hot_encoder;
+#[cfg(test)]
+pub(crate) mod one_node;
+mod pattern;
+pub(crate) mod post_transform;
+pub(crate) mod reduce;
+pub(crate) mod regex_match;
+pub(crate) mod rows;
+pub(crate) mod scaler;
+pub(crate) mod scatter;
+pub(crate) mod selection;
+pub(crate) mod shape;
+pub(crate) mod strings;
+pub(crate) mod svm;
+pub(crate) mod tfidf;
+pub(crate) mod tokenizer;
+#[cfg(feature = "tract")]
+pub(crate) mod tract;
+pub(crate) mod tree_ensemble;
+pub(crate) mod zip_map;

@@ -1,24 +1,24 @@
-//! `OneHotEncoder` (ai.onnx.ml 1): each element becomes a row of zeros with a one at its category.
+//! `OneHotEncoder`: each element becomes a row of zeros with a one at its category.
 //!
-//! As ONNX Runtime: numbers are compared after cutting them to integers; of a category listed twice
-//! the last place counts; an unknown category gives zeros, or an error when `zeros` is 0. Beyond it:
-//! int32 input, which the specification has and ONNX Runtime has not. Unlike it: a file whose
-//! categories are strings while its input is a number (or the reverse) is refused, since nothing
-//! could ever match.
+//! As ONNX Runtime on x86-64: numbers are compared after cutting them to integers, where NaN and
+//! what does not fit become the smallest one; of a category listed twice the last place counts; an
+//! unknown category gives zeros, or an error when `zeros` is 0. Beyond it: int32 input, which the
+//! specification has. Unlike it: a file whose categories are strings while its input is a number (or
+//! the reverse) is refused, since nothing could ever match.
 
-use std::collections::HashMap;
+use compact_str::CompactString;
 
-use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_hir::internal::*;
+use super::lookup::{IntegerLookup, Lookup, Repeated};
+use crate::node::Node;
+use crate::operator::{Args, Build, OpError, Operator, Outputs, one};
+use crate::tensor::{Data, DataType, Shape, Tensor};
 
-use super::kernel::{self, Built, Kernel};
-use super::numbers::truncate_to_i64;
+pub(crate) const OPERATORS: &[(&str, Build)] = &[("OneHotEncoder", one_hot_encoder)];
 
 #[derive(Debug)]
 enum Categories {
-    Strings(HashMap<String, usize>),
-    Integers(HashMap<i64, usize>),
+    Strings(Lookup<CompactString>),
+    Integers(IntegerLookup),
 }
 
 #[derive(Debug)]
@@ -29,34 +29,44 @@ struct OneHotEncoder {
     unknown_is_zeros: bool,
 }
 
-pub(super) fn build(_context: &ParsingContext, node: &NodeProto) -> Built {
-    let strings: Vec<String> = node.get_attr_opt_vec("cats_strings")?.unwrap_or_default();
-    let integers: Vec<i64> = node.get_attr_opt_vec("cats_int64s")?.unwrap_or_default();
-    let unknown_is_zeros = node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0;
+fn one_hot_encoder(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
+    node.expect_inputs(1, 1)?;
+    let strings = node.strings("cats_strings")?.unwrap_or_default();
+    let integers = node.ints("cats_int64s")?.unwrap_or_default();
+    let unknown_is_zeros = node.flag("zeros", true)?;
+    if strings.is_empty() == integers.is_empty() {
+        return Err(format!(
+            "cats_strings lists {} categories and cats_int64s {}, expected categories in one of \
+             them",
+            strings.len(),
+            integers.len()
+        ));
+    }
     let width = strings.len() + integers.len();
-    let categories = match (strings.is_empty(), integers.is_empty()) {
-        (false, true) => Categories::Strings(
-            strings
-                .into_iter()
-                .enumerate()
-                .map(|(i, c)| (c, i))
-                .collect(),
-        ),
-        (true, false) => Categories::Integers(
-            integers
-                .into_iter()
-                .enumerate()
-                .map(|(i, c)| (c, i))
-                .collect(),
-        ),
-        (true, true) => bail!("neither cats_strings nor cats_int64s lists a category"),
-        (false, false) => bail!("both cats_strings and cats_int64s are given, expected one"),
+    let categories = if integers.is_empty() {
+        let places = strings.into_iter().map(CompactString::from).zip(0..);
+        Categories::Strings(Lookup::new(places, Repeated::Last))
+    } else {
+        let places: Vec<(i64, usize)> = integers.iter().copied().zip(0..).collect();
+        Categories::Integers(IntegerLookup::new(&places, Repeated::Last))
     };
-    kernel::build(OneHotEncoder {
+    Ok(Box::new(OneHotEncoder {
         categories,
         width,
         unknown_is_zeros,
-    })
+    }))
+}
+
+/// Cuts the fraction off; NaN and what does not fit become the smallest integer, as the conversion
+/// instruction of x86-64 has it. (Rust's `as` would make 0 of NaN, which is a category like any
+/// other, and clamp the rest.)
+fn truncate(value: f64) -> i64 {
+    // -2^63 fits and 2^63 does not; both are exact in float64.
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) {
+        value as i64
+    } else {
+        i64::MIN
+    }
 }
 
 impl OneHotEncoder {
@@ -66,78 +76,100 @@ impl OneHotEncoder {
         elements: &[T],
         shape: &[usize],
         place: impl Fn(&T) -> Option<usize>,
-    ) -> TractResult<Tensor> {
-        let mut output_shape: TVec<usize> = shape.into();
-        output_shape.push(self.width);
-        let mut output = Tensor::zero::<f32>(&output_shape)?;
-        let mut view = output.try_as_plain_ram_mut()?;
-        let cells = view.as_slice_mut::<f32>()?;
-        for (index, element) in elements.iter().enumerate() {
-            match place(element) {
-                Some(category) => cells[index * self.width + category] = 1.0,
+    ) -> Result<Tensor, OpError> {
+        let mut shape = Shape::from_slice(shape);
+        shape.push(self.width);
+        let mut cells = vec![0.0_f32; elements.len().saturating_mul(self.width)];
+        for (index, (element, row)) in elements
+            .iter()
+            .zip(cells.chunks_exact_mut(self.width))
+            .enumerate()
+        {
+            match place(element).and_then(|category| row.get_mut(category)) {
+                Some(cell) => *cell = 1.0,
                 None if self.unknown_is_zeros => {}
-                None => bail!(
-                    "unknown category {element:?} at element {index}, and the attribute `zeros` is \
-                     0, which forbids unknown categories"
-                ),
+                None => {
+                    return Err(OpError::Value(format!(
+                        "unknown category {element:?} at element {index}, and the attribute \
+                         `zeros` is 0, which forbids unknown categories"
+                    )));
+                }
             }
         }
-        Ok(output)
+        Ok(Tensor::new(&shape, cells)?)
     }
 }
 
-impl Kernel for OneHotEncoder {
-    fn name(&self) -> &'static str {
-        "OneHotEncoder"
-    }
-
-    fn output_type(&self, input: DatumType) -> TractResult<DatumType> {
-        let accepted = match &self.categories {
-            Categories::Strings(_) => input == DatumType::String,
-            Categories::Integers(_) => matches!(
-                input,
-                DatumType::I64 | DatumType::I32 | DatumType::F32 | DatumType::F64
-            ),
-        };
-        if !accepted {
-            match &self.categories {
-                Categories::Strings(_) => bail!("cats_strings needs String input, found {input:?}"),
-                Categories::Integers(_) => {
-                    bail!("cats_int64s needs I64, I32, F32 or F64 input, found {input:?}")
-                }
-            }
-        }
-        Ok(DatumType::F32)
-    }
-
-    fn output_shape(&self, input: &[TDim]) -> TractResult<TVec<TDim>> {
-        let mut shape: TVec<TDim> = input.into();
-        shape.push(self.width.to_dim());
-        Ok(shape)
-    }
-
-    fn compute(&self, input: &Tensor) -> TractResult<Tensor> {
-        let view = input.try_as_plain_ram()?;
+impl Operator for OneHotEncoder {
+    fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
+        let input = args.get(0)?;
         let shape = input.shape();
-        match &self.categories {
-            Categories::Strings(places) => self.encode(view.as_slice::<String>()?, shape, |s| {
-                places.get(s).copied()
-            }),
-            Categories::Integers(places) => match input.datum_type() {
-                DatumType::I64 => {
-                    self.encode(view.as_slice::<i64>()?, shape, |i| places.get(i).copied())
-                }
-                DatumType::I32 => self.encode(view.as_slice::<i32>()?, shape, |i| {
-                    places.get(&i64::from(*i)).copied()
-                }),
-                DatumType::F32 => self.encode(view.as_slice::<f32>()?, shape, |x| {
-                    places.get(&truncate_to_i64(f64::from(*x))).copied()
-                }),
-                DatumType::F64 => self.encode(view.as_slice::<f64>()?, shape, |x| {
-                    places.get(&truncate_to_i64(*x)).copied()
-                }),
-                other => bail!("element type {other:?} is not supported"),
-            },
-        }
+        args.context
+            .reserve(input.len().saturating_mul(self.width), DataType::F32)?;
+        one(match (&self.categories, input.data()) {
+            (Categories::Strings(places), Data::String(elements)) => {
+                self.encode(elements, shape, |x| places.find(x))?
+            }
+            (Categories::Integers(places), Data::I64(elements)) => {
+                self.encode(elements, shape, |x| places.find(*x))?
+            }
+            (Categories::Integers(places), Data::I32(elements)) => {
+                self.encode(elements, shape, |x| places.find(i64::from(*x)))?
+            }
+            (Categories::Integers(places), Data::F32(elements)) => {
+                self.encode(elements, shape, |x| places.find(truncate(f64::from(*x))))?
+            }
+            (Categories::Integers(places), Data::F64(elements)) => {
+                self.encode(elements, shape, |x| places.find(truncate(*x)))?
+            }
+            (Categories::Strings(_), other) => {
+                return Err(OpError::data_type(
+                    0,
+                    other.data_type(),
+                    "string, as cats_strings is",
+                ));
+            }
+            (Categories::Integers(_), other) => {
+                return Err(OpError::data_type(
+                    0,
+                    other.data_type(),
+                    "int64, int32, float or double, to compare with cats_int64s",
+                ));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::one_node::{int, ints, model, refusal, strings};
+    use super::truncate;
+    use crate::tensor::{DataType, Tensor};
+
+    #[test]
+    fn unknown_categories_are_named_when_they_are_forbidden() {
+        let attributes = vec![ints("cats_int64s", &[0, 1]), int("zeros", 0)];
+        let model = model("OneHotEncoder", attributes, &[DataType::I32]).unwrap();
+        let known = model.run(vec![Tensor::vector(vec![1, 0])]).unwrap();
+        let expected = Tensor::new(&[2, 2], vec![0.0_f32, 1.0, 1.0, 0.0]).unwrap();
+        assert_eq!(known[0], expected);
+        let unknown = model.run(vec![Tensor::vector(vec![1, 7])]).unwrap_err();
+        assert!(unknown.to_string().contains("category 7"), "{unknown}");
+    }
+
+    #[test]
+    fn categories_that_could_never_match_are_refused() {
+        let attributes = vec![strings("cats_strings", &["a"])];
+        let reason = refusal("OneHotEncoder", attributes, &[DataType::F32]);
+        assert!(reason.contains("cats_strings"), "{reason}");
+    }
+
+    #[test]
+    fn numbers_are_cut_as_the_processor_cuts_them() {
+        assert_eq!(truncate(1.7), 1);
+        assert_eq!(truncate(-1.7), -1);
+        assert_eq!(truncate(f64::NAN), i64::MIN);
+        assert_eq!(truncate(f64::INFINITY), i64::MIN);
+        assert_eq!(truncate(9_223_372_036_854_775_808.0), i64::MIN);
     }
 }
