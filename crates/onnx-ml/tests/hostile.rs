@@ -63,7 +63,9 @@ fn try_bytes(bytes: &[u8], limits: &Limits, inputs: Vec<Tensor>) -> Outcome {
     let (time, peak) = (measurement.time(), measurement.peak());
     assert!(time < Duration::from_secs(5), "it took {time:?}");
     // Decoding makes up to 24 times the file, and each of the other bounds is kept by itself.
-    let allowed = 64 * bytes.len() + 4 * (limits.tensor_bytes + limits.run_bytes) as usize;
+    // The default limits are far above what any of these files may take.
+    let limited = 4 * (limits.tensor_bytes + limits.run_bytes) as usize;
+    let allowed = 64 * bytes.len() + limited.min(400 * MIB);
     assert!(peak < allowed, "it took {peak} of {allowed} bytes");
     outcome
 }
@@ -1255,7 +1257,7 @@ fn pads_that_overflow_are_refused() {
 fn inputs_of_enormous_fixed_sizes_are_not_tried_out() {
     // Each is within bounds, all together are not.
     let names: Vec<String> = (0..1000).map(|number| format!("x{number}")).collect();
-    let size = Dim::Fixed(3 << 20);
+    let size = Dim::Fixed(1 << 20);
     let inputs = names
         .iter()
         .map(|name| value(name, DataType::U8, &[Dim::Named("N"), size]));
