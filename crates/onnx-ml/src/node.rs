@@ -125,12 +125,9 @@ impl<'a> Node<'a> {
         self.proto.attribute.iter().any(|a| a.name == name)
     }
 
-    /// The node in the format of the file, for others to read. Counts as reading every attribute.
+    /// The node in the format of the file, for others to read. Does not count as reading attributes.
     #[cfg(feature = "tract")]
     pub fn encode(&self) -> Vec<u8> {
-        for attribute in &self.proto.attribute {
-            self.read.borrow_mut().push(&attribute.name);
-        }
         prost::Message::encode_to_vec(self.proto)
     }
 

@@ -4,6 +4,21 @@
 //! own, analysed and optimised for the shapes at hand and kept for the next run with the same
 //! shapes, so that these operators stand beside all others in one graph. The bits of a row may
 //! depend on the batch it is in: tract chooses its kernels by shape.
+//!
+//! What is promised of files and calls by people nobody knows:
+//!
+//! * Attributes are verified when the file is loaded and shapes before tract sees them (`windows`,
+//!   `recurrent`). What tract does not know or would take no notice of is refused.
+//! * The work of a run, and of the analysis before it, is counted in the steps of the run before it
+//!   starts; so is the memory of outputs and of all copies in the bytes of the run (`needs`). The
+//!   numbers are bounds made of the shapes alone, and often several times what is really taken.
+//! * What a node keeps between runs, its plans with their packed weights, is counted when the file is
+//!   loaded, together with what all other operators keep. A node that is over that budget keeps
+//!   nothing, and is analysed in every run.
+//!
+//! It is not promised that tract is right: its thousands of lines are not ours, and some of them are
+//! `unsafe`. A panic in them is an error of the call, and an output of another shape than expected is
+//! one too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +29,13 @@ use tract_onnx::prelude::{self as tract, Framework, IntoRunnable};
 
 use crate::node::Node;
 use crate::operator::{Args, Build, Context, OpError, Operator, Outputs};
-use crate::tensor::{Data, DataType, Tensor};
+use crate::tensor::{Data, DataType, Shape, Tensor};
+
+mod needs;
+mod recurrent;
+mod windows;
+
+use needs::{Layer, Needs, total};
 
 pub(crate) const OPERATORS: &[(&str, Build)] = &[
     ("AveragePool", build),
@@ -30,24 +51,44 @@ pub(crate) const OPERATORS: &[(&str, Build)] = &[
 
 /// Shapes whose plans are kept; a model meets one or two, and a hostile caller should not fill the
 /// memory with more.
-const PLANS_KEPT: usize = 8;
+const PLANS_KEPT: u64 = 8;
+/// Bytes of a node's plans together up to which all of them are kept, and one in any case.
+const SMALL_PLANS: u64 = 2 << 20;
+/// Bytes of a plan besides its weights.
+const PLAN_BYTES: u64 = 64 << 10;
+/// Bytes of an entry of the tables of windows.
+const OFFSET_BYTES: u64 = 16;
+/// Elementary operations of the analysis for each element of the weights, for each of those as they
+/// are packed, and for each entry of the tables.
+const WEIGHT_OPERATIONS: u64 = 64;
+const PACKED_OPERATIONS: u64 = 4;
+const OFFSET_OPERATIONS: u64 = 128;
 
 type Runnable = Arc<tract::TypedRunnableModel>;
+
+/// What a plan is for: type and shape of every input that the file does not fix.
+type Key = Vec<(usize, DataType, Shape)>;
 
 /// One node as tract runs it.
 #[derive(Debug)]
 struct Lent {
+    layer: Layer,
     node: pb::NodeProto,
     version: i64,
-    /// The inputs that the file fixes.
-    constants: Vec<Option<Tensor>>,
-    /// Plans by the shapes of the other inputs, the last used at the end.
-    plans: Mutex<Vec<(Vec<Vec<usize>>, Runnable)>>,
+    /// The inputs whose value the file fixes.
+    fixed: Vec<bool>,
+    plans_kept: usize,
+    /// The last used at the end.
+    plans: Mutex<Vec<(Key, Runnable)>>,
 }
 
 fn build(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
+    let layer = Layer::read(node)?;
     let bytes = node.encode();
     let mut proto = pb::NodeProto::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
+    while proto.input.last().is_some_and(String::is_empty) {
+        proto.input.pop();
+    }
     for (index, name) in proto.input.iter_mut().enumerate() {
         if !name.is_empty() {
             *name = format!("input{index}");
@@ -58,136 +99,140 @@ fn build(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
             *name = format!("output{index}");
         }
     }
-    let constants = (0..node.inputs()).map(|index| node.constant(index).cloned());
+    // The series is an input even where the file fixes it.
+    let constant = |index: usize| node.constant(index).filter(|_| index > 0);
+    let constants: Vec<_> = (0..node.inputs()).map(constant).collect();
+    let shapes: Vec<_> = constants.iter().map(|c| c.map(Tensor::shape)).collect();
+    let size = constants.iter().flatten().map(|c| c.data_type().size());
+    let elements: u64 = constants.iter().flatten().map(|c| c.len() as u64).sum();
+    let plan = elements
+        .max(layer.packed(&shapes))
+        .saturating_mul(size.max().unwrap_or(0) as u64)
+        .saturating_add(PLAN_BYTES);
+    // What is over the budget of the file for such copies is made anew in every run.
+    let wanted = (SMALL_PLANS / plan).clamp(1, PLANS_KEPT);
+    let granted = node.prepare(plan.saturating_mul(wanted));
     Ok(Box::new(Lent {
+        layer,
         node: proto,
         version: node.version,
-        constants: constants.collect(),
+        fixed: constants.iter().map(Option::is_some).collect(),
+        plans_kept: if granted { wanted as usize } else { 0 },
         plans: Mutex::new(Vec::new()),
     }))
 }
 
 impl Operator for Lent {
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
-        let mut inputs = Vec::new();
-        let mut shapes = Vec::new();
-        for (index, constant) in self.constants.iter().enumerate() {
-            if constant.is_none()
-                && let Some(tensor) = args.optional(index)
-            {
-                shapes.push(tensor.shape().to_vec());
-                inputs.push((index, tensor));
+        let data_type = args.get(0)?.data_type();
+        let inputs: Vec<Option<&Tensor>> = (0..args.len()).map(|i| args.optional(i)).collect();
+        let shapes: Vec<_> = inputs.iter().map(|i| i.map(Tensor::shape)).collect();
+        let needs = self.layer.needs(&shapes)?;
+        if needs.outputs.iter().all(|shape| shape.contains(&0)) {
+            return self.no_rows(data_type, &needs);
+        }
+        if inputs.iter().flatten().any(|tensor| tensor.is_empty()) {
+            return Err("an input has no elements".to_string().into());
+        }
+        let context = args.context;
+        context.work(needs.operations)?;
+        context.reserve_bytes(needs.elements.saturating_mul(data_type.size() as u64))?;
+        let mut key = Key::new();
+        let mut values = tract::TVec::new();
+        for (index, input) in inputs.iter().enumerate() {
+            if let (Some(tensor), false) = (input, self.is_fixed(index)) {
+                key.push((index, tensor.data_type(), Shape::from_slice(tensor.shape())));
+                values.push(tract::IntoTValue::into_tvalue(to_tract(tensor)?));
             }
         }
-        if inputs.iter().any(|(_, tensor)| tensor.is_empty()) {
-            let found = catch_unwind(AssertUnwindSafe(|| self.empty(&inputs, args.context)));
-            return found
-                .unwrap_or_else(|_| Err("tract cannot analyse the node".to_string().into()));
-        }
-        let plan = self.plan(&inputs, &shapes, args.context)?;
-        let values = inputs
-            .iter()
-            .map(|(_, tensor)| to_tract(tensor).map(tract::IntoTValue::into_tvalue));
-        let values = values.collect::<Result<tract::TVec<_>, String>>()?;
+        let plan = self.plan(&inputs, key, &needs, context)?;
         // Thousands of lines of another project run here; a panic in them must cost the call only.
         let outputs = catch_unwind(AssertUnwindSafe(|| plan.run(values)));
         let outputs = outputs.map_err(|_| "tract failed on these values".to_string())?;
         let outputs = outputs.map_err(|error| format!("{error:#}"))?;
         let mut tensors = Outputs::new();
         let mut outputs = outputs.into_iter();
-        for name in &self.node.output {
-            match outputs.next() {
-                Some(output) if !name.is_empty() => tensors.push(from_tract(&output)?),
-                _ => tensors.push(Tensor::vector::<f32>(Vec::new())),
+        for (name, shape) in self.node.output.iter().zip(&needs.outputs) {
+            if name.is_empty() {
+                tensors.push(Tensor::vector::<f32>(Vec::new()));
+                continue;
             }
+            let found = outputs.next().map(|output| from_tract(&output));
+            let found = found.ok_or_else(|| "tract gives too few outputs".to_string())??;
+            if found.shape() != shape {
+                return Err(OpError::Value(format!(
+                    "tract gives an output of shape {:?}, expected {shape:?}",
+                    found.shape()
+                )));
+            }
+            tensors.push(found);
         }
         Ok(tensors)
     }
 }
 
 impl Lent {
-    fn plan(
-        &self,
-        inputs: &[(usize, &Tensor)],
-        shapes: &[Vec<usize>],
-        context: &Context<'_>,
-    ) -> Result<Runnable, OpError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = plans.iter().position(|(known, _)| known == shapes) {
-            let used = plans.remove(place);
-            let plan = Arc::clone(&used.1);
-            plans.push(used);
-            return Ok(plan);
-        }
-        let analysed = catch_unwind(AssertUnwindSafe(|| self.analyse(inputs, context)));
-        let plan =
-            analysed.unwrap_or_else(|_| Err("tract cannot analyse the node".to_string().into()))?;
-        if plans.len() >= PLANS_KEPT {
-            plans.remove(0);
-        }
-        plans.push((shapes.to_vec(), Arc::clone(&plan)));
-        Ok(plan)
+    fn is_fixed(&self, index: usize) -> bool {
+        self.fixed.get(index).copied().unwrap_or(false)
     }
 
-    /// The outputs when there are no rows: of the right shape, and without elements. Not all of
-    /// tract's operators are analysed for nothing, so this looks at how the outputs of one row
-    /// differ from those of two.
-    fn empty(
-        &self,
-        inputs: &[(usize, &Tensor)],
-        context: &Context<'_>,
-    ) -> Result<Outputs, OpError> {
-        let analyse = |rows: usize| {
-            let mut stand_ins = Vec::new();
-            for (index, tensor) in inputs {
-                let sizes = tensor.shape().iter();
-                let shape: Vec<usize> = sizes.map(|s| if *s == 0 { rows } else { *s }).collect();
-                let elements = shape
-                    .iter()
-                    .try_fold(1usize, |n, size| n.checked_mul(*size));
-                context.reserve(elements.unwrap_or(usize::MAX), tensor.data_type())?;
-                stand_ins.push((*index, Tensor::zeros(tensor.data_type(), &shape)?));
-            }
-            let borrowed: Vec<(usize, &Tensor)> = stand_ins.iter().map(|(i, t)| (*i, t)).collect();
-            self.typed(&borrowed)
-        };
-        let (one, two) = (analyse(1)?, analyse(2)?);
+    /// The outputs when there are no rows: of the right shape, and without elements.
+    fn no_rows(&self, data_type: DataType, needs: &Needs) -> Result<Outputs, OpError> {
         let mut tensors = Outputs::new();
-        let mut place = 0;
-        for name in &self.node.output {
-            if name.is_empty() {
-                tensors.push(Tensor::vector::<f32>(Vec::new()));
-                continue;
-            }
-            let one = one.output_fact(place).map_err(failed)?.shape.as_concrete();
-            let two = two.output_fact(place).map_err(failed)?.shape.as_concrete();
-            let pairs = one.unwrap_or_default().iter().zip(two.unwrap_or_default());
-            let shape: Vec<usize> = pairs.map(|(a, b)| if a == b { *a } else { 0 }).collect();
-            if !shape.contains(&0) {
-                return Err("an input has no elements".to_string().into());
-            }
-            tensors.push(Tensor::zeros(DataType::F32, &shape)?);
-            place += 1;
+        for (place, shape) in needs.outputs.iter().enumerate() {
+            let places = self.node.op_type == "MaxPool" && place == 1;
+            let data_type = if places { DataType::I64 } else { data_type };
+            tensors.push(Tensor::zeros(data_type, shape)?);
         }
         Ok(tensors)
     }
 
+    fn plan(
+        &self,
+        inputs: &[Option<&Tensor>],
+        key: Key,
+        needs: &Needs,
+        context: &Context<'_>,
+    ) -> Result<Runnable, OpError> {
+        {
+            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = plans.iter().position(|(known, _)| *known == key) {
+                let used = plans.remove(place);
+                let plan = Arc::clone(&used.1);
+                plans.push(used);
+                return Ok(plan);
+            }
+        }
+        // Others with known shapes do not wait for this.
+        let analysed = catch_unwind(AssertUnwindSafe(|| self.analyse(inputs, needs, context)));
+        let plan =
+            analysed.unwrap_or_else(|_| Err("tract cannot analyse the node".to_string().into()))?;
+        let tables = needs.offsets.saturating_mul(OFFSET_BYTES);
+        if self.plans_kept > 0 && tables <= PLAN_BYTES {
+            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another call may have brought the same meanwhile.
+            plans.retain(|(known, _)| *known != key);
+            if plans.len() >= self.plans_kept {
+                plans.remove(0);
+            }
+            plans.push((key, Arc::clone(&plan)));
+        }
+        Ok(plan)
+    }
+
     /// The node as a graph of its own, for inputs of these shapes.
-    fn typed(&self, inputs: &[(usize, &Tensor)]) -> Result<tract::TypedModel, OpError> {
+    fn typed(&self, inputs: &[Option<&Tensor>]) -> Result<tract::TypedModel, OpError> {
         let mut graph = pb::GraphProto {
             node: vec![self.node.clone()],
             ..Default::default()
         };
-        for (index, tensor) in inputs {
-            graph
-                .input
-                .push(value_info(format!("input{index}"), tensor));
-        }
-        for (index, constant) in self.constants.iter().enumerate() {
-            if let Some(tensor) = constant {
-                graph
-                    .initializer
-                    .push(initializer(format!("input{index}"), tensor)?);
+        for (index, input) in inputs.iter().enumerate() {
+            let Some(tensor) = input else { continue };
+            let name = format!("input{index}");
+            if self.is_fixed(index) {
+                graph.initializer.push(initializer(name, tensor)?);
+            } else {
+                graph.input.push(value_info(name, tensor));
             }
         }
         for name in self.node.output.iter().filter(|name| !name.is_empty()) {
@@ -211,26 +256,32 @@ impl Lent {
         tract::InferenceModelExt::into_typed(typed).map_err(failed)
     }
 
-    /// The plan of that graph.
+    /// The plan of that graph. What tract will take for it is counted first.
     fn analyse(
         &self,
-        inputs: &[(usize, &Tensor)],
+        inputs: &[Option<&Tensor>],
+        needs: &Needs,
         context: &Context<'_>,
     ) -> Result<Runnable, OpError> {
-        let typed = self.typed(inputs)?;
-        // All sizes are known here, so that what the run will take is known before it starts.
-        let mut bytes = 0u64;
-        for node in typed.nodes() {
-            for output in &node.outputs {
-                let sizes = output.fact.shape.as_concrete().unwrap_or_default();
-                let elements = sizes
-                    .iter()
-                    .try_fold(8u64, |n, size| n.checked_mul(*size as u64));
-                bytes = bytes.saturating_add(elements.unwrap_or(u64::MAX));
-            }
-        }
-        context.reserve_bytes(bytes)?;
-        let optimized = typed.into_optimized().map_err(failed)?;
+        let shapes: Vec<_> = inputs.iter().map(|i| i.map(Tensor::shape)).collect();
+        let weights = inputs.iter().skip(1).flatten();
+        let elements: u64 = weights.clone().map(|tensor| tensor.len() as u64).sum();
+        let size = weights.map(|tensor| tensor.data_type().size()).max();
+        let size = size.unwrap_or(0) as u64;
+        let packed = self.layer.packed(&shapes);
+        context.take_steps(self.layer.analysis_steps())?;
+        context.work(total(&[
+            elements.saturating_mul(WEIGHT_OPERATIONS),
+            packed.saturating_mul(PACKED_OPERATIONS),
+            needs.offsets.saturating_mul(OFFSET_OPERATIONS),
+        ]))?;
+        context.reserve_bytes(total(&[
+            elements.saturating_mul(4).saturating_mul(size),
+            packed.saturating_mul(size),
+            needs.offsets.saturating_mul(2 * OFFSET_BYTES),
+            needs.elements.saturating_mul(size),
+        ]))?;
+        let optimized = self.typed(inputs)?.into_optimized().map_err(failed)?;
         optimized.into_runnable().map_err(failed)
     }
 }

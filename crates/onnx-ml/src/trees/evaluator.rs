@@ -140,21 +140,10 @@ impl Evaluator {
     ) -> Sums<f32> {
         match self.kernel(false) {
             Kernel::Narrow(narrow) => {
-                let mut scores = vec![0.0f32; count * self.targets];
-                in_parts(
-                    count,
-                    self.targets,
-                    &mut scores,
-                    pool,
-                    |first, count, scores| {
-                        let rows = &rows[first * width..(first + count) * width];
-                        narrow.add(rows, width, count, self.targets, scores);
-                    },
-                );
-                Sums {
-                    scores,
-                    present: None,
-                }
+                in_parts(count, self.targets, pool, |first, count, scores| {
+                    let rows = &rows[first * width..(first + count) * width];
+                    narrow.add(rows, width, count, self.targets, scores);
+                })
             }
             Kernel::Plain {
                 ensemble,
@@ -182,30 +171,11 @@ impl Evaluator {
         pool: Option<&dyn Pool>,
     ) -> Sums<f64> {
         match self.kernel(true) {
-            Kernel::Wide(wide) => {
-                let mut scores = vec![0.0f64; count * self.targets];
-                in_parts(
-                    count,
-                    self.targets,
-                    &mut scores,
-                    pool,
-                    |first, count, scores| {
-                        let rows = &rows[first * width..(first + count) * width];
-                        add_rows(
-                            Simd::Portable,
-                            &wide.walk,
-                            &wide.columns,
-                            rows,
-                            width,
-                            scores,
-                        );
-                    },
-                );
-                Sums {
-                    scores,
-                    present: None,
-                }
-            }
+            Kernel::Wide(wide) => in_parts(count, self.targets, pool, |first, count, scores| {
+                let rows = &rows[first * width..(first + count) * width];
+                let (walk, columns) = (&wide.walk, &wide.columns);
+                add_rows(Simd::Portable, walk, columns, rows, width, scores);
+            }),
             Kernel::Plain {
                 ensemble,
                 all_present,
@@ -261,27 +231,32 @@ impl Evaluator {
     }
 }
 
-/// Calls `add` for parts of the rows, on the pool's threads when there are parts enough. A row's sum
-/// does not depend on the part it is in.
+/// The sums to which `add` adds those of parts of the rows, on the pool's threads when there are parts
+/// enough. A row's sum does not depend on the part it is in.
 fn in_parts<T: Value>(
     count: usize,
     targets: usize,
-    scores: &mut [T],
     pool: Option<&dyn Pool>,
     add: impl Fn(usize, usize, &mut [T]) + Sync,
-) {
-    let pool = pool.filter(|pool| pool.threads() > 1 && count > PART && targets > 0);
-    let Some(pool) = pool else {
-        add(0, count, scores);
-        return;
-    };
-    let parts: Vec<Mutex<&mut [T]>> = scores.chunks_mut(PART * targets).map(Mutex::new).collect();
-    pool.run(parts.len(), &|part| {
-        let first = part * PART;
-        if let Some(Ok(mut scores)) = parts.get(part).map(Mutex::lock) {
-            add(first, PART.min(count - first), &mut scores);
+) -> Sums<T> {
+    let mut scores = vec![T::ZERO; count * targets];
+    match pool.filter(|pool| pool.threads() > 1 && count > PART && targets > 0) {
+        None => add(0, count, &mut scores),
+        Some(pool) => {
+            let parts = scores.chunks_mut(PART * targets).map(Mutex::new);
+            let parts: Vec<Mutex<&mut [T]>> = parts.collect();
+            pool.run(parts.len(), &|part| {
+                let first = part * PART;
+                if let Some(Ok(mut scores)) = parts.get(part).map(Mutex::lock) {
+                    add(first, PART.min(count - first), &mut scores);
+                }
+            });
         }
-    });
+    }
+    Sums {
+        scores,
+        present: None,
+    }
 }
 
 impl Narrow {
