@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a bench prints why it could not run")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether::features::value::Value;
@@ -40,7 +41,7 @@ fn profile(view: &View) -> Profile {
 
 fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     let views = Views::load(&root("features"))?;
-    let repository = Repository::load(&root("models"), &views);
+    let repository = Repository::open(&root("models"), &views);
     let view = views.get("customer").ok_or("no view customer")?.clone();
     let profile = profile(&view);
     let row = RowInput {
@@ -63,7 +64,7 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     });
     let assembled = assemble(&view, &[row], &everything)?;
     for name in ["churn", "upsell"] {
-        let version = repository.find(name, None)?.clone();
+        let version = repository.find(name, None)?;
         let scoring = version
             .scoring
             .as_ref()
@@ -99,7 +100,12 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     });
 
     let ledger = Ledger::open(data_dir.path(), LedgerOptions::default())?;
-    let scorer = Scorer::new(views, repository, std::sync::Arc::new(store), ledger);
+    let scorer = Scorer::new(
+        views,
+        Arc::new(repository),
+        Arc::new(store),
+        Arc::new(ledger),
+    );
     let request = ScoreRequest {
         customer_id: "C-1".to_owned(),
         ..ScoreRequest::default()

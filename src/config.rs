@@ -19,6 +19,8 @@ pub const DEFAULT_FILE: &str = "bellwether.toml";
 pub struct Config {
     /// Address of the HTTP server; port 0 takes a free one and says which in the log.
     pub listen: String,
+    /// Address of the gRPC server, which is off without one; port 0 takes a free one.
+    pub grpc_listen: Option<String>,
     /// Where the online store and the ledger are kept.
     pub data_dir: PathBuf,
     /// The model repository, `<models>/<name>/<version>/model.onnx`.
@@ -40,20 +42,38 @@ pub struct Config {
     pub max_rows: usize,
     /// How many connections are served at once; further ones wait to be accepted.
     pub max_connections: usize,
+    /// How many large or slow requests run at once; as many as there are cores when left out.
+    pub max_concurrency: Option<usize>,
+    /// How many requests may wait for that; over it the answer is 429.
+    pub max_queue: usize,
+    /// How long a request may wait before its work is begun; over it the answer is 504. A caller can
+    /// ask for less.
+    #[serde(with = "humantime_serde")]
+    pub request_deadline: Duration,
     /// How long a client may take to send a request.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// How long requests in flight may take after SIGTERM.
+    /// How long requests are still taken after readiness has turned to 503 at SIGTERM, so that load
+    /// balancers notice first.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_delay: Duration,
+    /// How long requests in flight may take after that.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
     /// How many rows may wait for the ledger; over it scoring answers 503.
     pub ledger_queue_rows: usize,
+    /// How many bytes of tensors, inputs and outputs together, the ledger keeps of one inference
+    /// request. Of a larger one it keeps names, types and shapes: requests of one customer are logged
+    /// whole, those of a batch job by shape, because the job has the data and a disk filled with a
+    /// second copy of it would stop the server.
+    pub max_logged_tensor_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             listen: "127.0.0.1:8080".to_owned(),
+            grpc_listen: None,
             data_dir: "data".into(),
             models: "models".into(),
             features: "features".into(),
@@ -64,9 +84,14 @@ impl Default for Config {
             max_tensor_body_bytes: 32 * 1024 * 1024,
             max_rows: 100_000,
             max_connections: 4096,
+            max_concurrency: None,
+            max_queue: 64,
+            request_deadline: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(8),
             ledger_queue_rows: 65_536,
+            max_logged_tensor_bytes: 16 * 1024,
         }
     }
 }
@@ -121,15 +146,32 @@ impl Config {
     /// # Errors
     /// What is wrong with `listen` and what to do.
     pub fn listen_address(&self) -> Result<SocketAddr, String> {
-        let address: SocketAddr = self.listen.parse().map_err(|_| {
-            format!(
-                "listen: expected an address like 127.0.0.1:8080, found {:?}",
-                self.listen
-            )
+        self.checked_address("listen", &self.listen, 8080)
+    }
+
+    /// The address of the gRPC server, if there is to be one, refused as that of HTTP is.
+    ///
+    /// # Errors
+    /// What is wrong with `grpc_listen` and what to do.
+    pub fn grpc_listen_address(&self) -> Result<Option<SocketAddr>, String> {
+        let listen = self.grpc_listen.as_deref();
+        listen
+            .map(|listen| self.checked_address("grpc_listen", listen, 8081))
+            .transpose()
+    }
+
+    fn checked_address(
+        &self,
+        setting: &str,
+        listen: &str,
+        usual_port: u16,
+    ) -> Result<SocketAddr, String> {
+        let address: SocketAddr = listen.parse().map_err(|_| {
+            format!("{setting}: expected an address like 127.0.0.1:{usual_port}, found {listen:?}")
         })?;
         if !address.ip().is_loopback() && !self.allow_remote_without_keys {
             return Err(format!(
-                "listen: {address} can be reached from other machines, and everyone who reaches \
+                "{setting}: {address} can be reached from other machines, and everyone who reaches \
                  it may read and write; listen on 127.0.0.1, or say --allow-remote-without-keys"
             ));
         }

@@ -76,6 +76,19 @@ fn describe() {
         "bellwether_http_requests_total",
         "Requests answered, by route and status."
     );
+    describe_histogram!(
+        "bellwether_grpc_seconds",
+        "Time from request head to answer, by gRPC call; of a stream, to its beginning."
+    );
+    describe_counter!(
+        "bellwether_grpc_requests_total",
+        "gRPC calls answered, by call and code."
+    );
+    describe_gauge!("bellwether_requests_in_flight", "Requests that run now.");
+    describe_gauge!(
+        "bellwether_requests_waiting",
+        "Requests that wait for a place."
+    );
     describe_counter!(
         "bellwether_feature_missing_total",
         "Scores that used a feature without a value."
@@ -90,11 +103,23 @@ fn describe() {
     );
     describe_gauge!(
         "bellwether_model_ready",
-        "1 for a version that is served, 0 for a refused one."
+        "1 for a version that is served, 0 for a refused or unloaded one."
+    );
+    describe_counter!(
+        "bellwether_inference_requests_total",
+        "Inference requests under /v2, by model, version and outcome."
+    );
+    describe_counter!(
+        "bellwether_inference_rows_total",
+        "Rows of inference requests that succeeded, by model and version."
+    );
+    describe_counter!(
+        "bellwether_inference_nanoseconds_total",
+        "Time of inference requests that succeeded, by model, version and stage: queue, input, infer, output."
     );
     describe_counter!(
         "bellwether_ledger_rows_total",
-        "Rows written to the ledger, by kind."
+        "Rows written to the ledger, by kind: prediction, inference, outcome."
     );
     describe_gauge!(
         "bellwether_ledger_queue_rows",
@@ -157,6 +182,14 @@ pub fn model_latency(name: &str, version: &str) -> Histogram {
         "bellwether_stage_seconds",
         "stage" => "model", "model" => name.to_owned(), "version" => version.to_owned()
     )
+}
+
+/// Says whether a version is served.
+pub fn model_is_ready(name: &str, version: &str, ready: bool) {
+    metrics::gauge!(
+        "bellwether_model_ready", "model" => name.to_owned(), "version" => version.to_owned()
+    )
+    .set(if ready { 1.0 } else { 0.0 });
 }
 
 fn lap(histogram: &Histogram, since: Instant) -> Instant {

@@ -1,7 +1,7 @@
 //! Fuzz targets for request bodies and request lines, through the whole request stack.
 //!
-//! Promises: whatever is sent, the server does not panic and does not answer 5xx (503 says that it
-//! is busy, and is allowed); every refusal is a JSON object with a message that is not longer than
+//! Promises: whatever is sent, the server does not panic and does not answer 5xx (those that refuse
+//! are allowed: 503 when it is busy, 501 for what it does not have, 504 when it is too late); every refusal is a JSON object with a message that is not longer than
 //! it needs to be.
 //!
 //! Each target is a short random run in `cargo test`. The same target runs guided by coverage, for
@@ -28,6 +28,7 @@ mod common;
 use std::panic::AssertUnwindSafe;
 
 use axum::http::{Method, StatusCode, Uri};
+use bellwether::serve::http::infer::read::{self, InferBody};
 use bolero::TypeGenerator;
 use bolero::generator::produce;
 use common::in_process::{Answer, InProcess};
@@ -186,6 +187,43 @@ fn any_inference_body_is_answered() {
             assert!(answer.json()["outputs"].is_array());
         },
     );
+}
+
+#[test]
+fn inference_bodies_are_read_as_the_description_says() {
+    let seeds = [
+        inference_body(1, false),
+        inference_body(3, true),
+        json!({
+            "id": "all", "parameters": {"binary_data_output": true, "timeout": 5, "content_type": "pd"},
+            "inputs": [{
+                "name": "x", "shape": [1, 2], "datatype": "INT64", "data": [[1, -2.0]],
+                "parameters": {"binary_data_size": 8, "content_type": "np"},
+            }],
+            "outputs": [{"name": "y", "parameters": {"binary_data": false, "classification": 1}}],
+        }),
+    ];
+    let seeds = seeds.map(|seed| seed.to_string().into_bytes());
+    bolero::check!()
+        .with_type::<Mutation>()
+        .with_iterations(5000)
+        .with_test_time(TARGET_TIME)
+        .for_each(|mutation: &Mutation| {
+            // Given a text that may be a request
+            let text = mutation.apply(&seeds, JSON_WORDS);
+            match read::read(&text) {
+                // When it is taken, then it is JSON and what is described
+                Ok(_) => {
+                    assert!(serde_json::from_slice::<Value>(&text).is_ok());
+                    assert!(serde_json::from_slice::<InferBody>(&text).is_ok());
+                }
+                // When it is not, then a field is named
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.contains(": ") && message.len() < 1000, "{message}");
+                }
+            }
+        });
 }
 
 #[test]

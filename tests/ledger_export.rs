@@ -14,10 +14,13 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType, UInt64Type};
 use arrow::record_batch::RecordBatch;
-use bellwether::ledger::{FeatureSource, FeatureValue, LedgerError, export_parquet};
+use bellwether::ledger::{
+    FeatureSource, FeatureValue, InferenceRow, InferenceTemplate, LedgerError, export_parquet,
+};
 use ledger_common::{open, outcome, prediction, segment_path};
+use onnx_ml::Tensor;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 fn read(path: &Path) -> RecordBatch {
@@ -140,6 +143,65 @@ async fn every_prediction_and_outcome_is_exported_with_all_it_holds() {
 }
 
 #[test]
+fn every_inference_is_exported_with_its_tensors_as_v2_prints_them() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let ledger = open(data_dir.path());
+    // Given an inference that is logged whole, and one that is over the bound
+    let template = InferenceTemplate::new("gbdt", "3", &[9; 32]);
+    let id = bellwether::clock::new_id();
+    let at_us = 1_700_000_000_000_007;
+    let floats = Tensor::new(&[1, 3], vec![0.1_f32, f32::NAN, -2.0]).unwrap();
+    let texts = Tensor::vector(vec![onnx_ml::CompactString::from("Two \"year\"")]);
+    let label = Tensor::vector(vec![-1_i64]);
+    for (request_id, bound) in [(Some("r-17"), 1_000), (None, 10)] {
+        let mut row = InferenceRow::begin(&template, id, at_us, request_id, 1, bound);
+        row.input("charges", &floats);
+        row.input("contract", &texts);
+        row.output("label", &label);
+        ledger.append_inference(row.finish().unwrap()).unwrap();
+    }
+    ledger.close().unwrap();
+    // When the ledger is exported
+    let output_dir = tempfile::tempdir().unwrap();
+    let report = export_parquet(data_dir.path(), output_dir.path()).unwrap();
+    // Then there is one row for each, with the data of the first
+    assert_eq!((report.inference_rows, report.prediction_rows), (2, 0));
+    let rows = read(&output_dir.path().join("inferences-00001.parquet"));
+    assert_eq!(rows.num_rows(), 2);
+    for row in 0..2 {
+        assert_eq!(text(&rows, "prediction_id", row), Some(id.to_string()));
+        assert_eq!(text(&rows, "model", row).as_deref(), Some("gbdt"));
+        assert_eq!(text(&rows, "version", row).as_deref(), Some("3"));
+        assert_eq!(text(&rows, "model_digest", row), Some("09".repeat(32)));
+    }
+    assert_eq!(text(&rows, "request_id", 0).as_deref(), Some("r-17"));
+    assert_eq!(text(&rows, "request_id", 1), None);
+    let at = rows.column_by_name("at").unwrap();
+    assert_eq!(
+        at.as_primitive::<TimestampMicrosecondType>().value(0),
+        at_us
+    );
+    let counts = rows.column_by_name("rows").unwrap();
+    assert_eq!(counts.as_primitive::<UInt64Type>().value(0), 1);
+    assert_eq!(
+        text(&rows, "inputs", 0).as_deref(),
+        Some(
+            r#"{"charges":{"datatype":"FP32","shape":[1,3],"data":[0.10000000149011612,null,-2.0]},"contract":{"datatype":"BYTES","shape":[1],"data":["Two \"year\""]}}"#
+        )
+    );
+    assert_eq!(
+        text(&rows, "outputs", 0).as_deref(),
+        Some(r#"{"label":{"datatype":"INT64","shape":[1],"data":[-1]}}"#)
+    );
+    assert_eq!(
+        text(&rows, "inputs", 1).as_deref(),
+        Some(
+            r#"{"charges":{"datatype":"FP32","shape":[1,3],"data":null},"contract":{"datatype":"BYTES","shape":[1],"data":null}}"#
+        )
+    );
+}
+
+#[test]
 fn an_empty_ledger_is_exported_as_empty_files_with_the_schema() {
     let data_dir = tempfile::tempdir().unwrap();
     open(data_dir.path()).close().unwrap();
@@ -151,12 +213,13 @@ fn an_empty_ledger_is_exported_as_empty_files_with_the_schema() {
             .join("new/directory/predictions-00001.parquet"),
     );
     assert_eq!((rows.num_rows(), rows.num_columns()), (0, 15));
-    let rows = read(
-        &output_dir
-            .path()
-            .join("new/directory/outcomes-00001.parquet"),
-    );
-    assert_eq!((rows.num_rows(), rows.num_columns()), (0, 7));
+    for (file, columns) in [
+        ("inferences-00001.parquet", 9),
+        ("outcomes-00001.parquet", 7),
+    ] {
+        let rows = read(&output_dir.path().join("new/directory").join(file));
+        assert_eq!((rows.num_rows(), rows.num_columns()), (0, columns));
+    }
 }
 
 #[test]
@@ -188,6 +251,7 @@ fn an_export_replaces_an_earlier_one_and_leaves_nothing_else_behind() {
     assert_eq!(
         names,
         [
+            "inferences-00001.parquet",
             "notes.txt",
             "outcomes-00001.parquet",
             "predictions-00001.parquet"

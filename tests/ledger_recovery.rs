@@ -15,13 +15,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bellwether::clock;
 use bellwether::ledger::{
-    Ledger, LedgerError, LedgerOptions, SegmentEnd, scan_segment_bytes, verify,
+    InferenceTemplate, Ledger, LedgerError, LedgerOptions, SegmentEnd, scan_segment_bytes, verify,
 };
-use ledger_common::{frame_offsets, open, outcome, prediction, segment_path, write_segment};
+use ledger_common::{
+    frame_offsets, inference, open, outcome, prediction, segment_path, write_segment,
+};
 use proptest::prelude::*;
 
-/// A segment with two predictions and two outcomes, cleanly closed.
+/// A segment with two predictions, an inference and two outcomes, cleanly closed.
 fn sample_segment() -> Vec<u8> {
     let data_dir = tempfile::tempdir().unwrap();
     let ledger = open(data_dir.path());
@@ -30,6 +33,10 @@ fn sample_segment() -> Vec<u8> {
         .build()
         .unwrap();
     ledger.append_prediction(prediction(1, 3)).unwrap();
+    let template = InferenceTemplate::new("gbdt", "3", &[9; 32]);
+    ledger
+        .append_inference(inference(&template, clock::new_id()))
+        .unwrap();
     runtime
         .block_on(ledger.append_outcome(outcome("first", "churned")))
         .unwrap();
@@ -292,7 +299,7 @@ fn a_directory_in_use_is_refused_with_a_clear_error() {
 }
 
 /// In the child process: writes until it is killed, and reports each outcome acknowledged and each
-/// prediction taken.
+/// prediction or inference taken.
 fn write_until_killed(data_dir: &Path) {
     let started = Instant::now();
     let ledger = open(data_dir);
@@ -300,15 +307,17 @@ fn write_until_killed(data_dir: &Path) {
         .enable_time()
         .build()
         .unwrap();
+    let template = InferenceTemplate::new("gbdt", "3", &[9; 32]);
     for number in 0.. {
-        let record = prediction(number, 20);
-        let id = record
-            .prediction_id
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>();
-        ledger.append_prediction(record).unwrap();
-        println!("P {} {id}", started.elapsed().as_micros());
+        let id = clock::new_id();
+        if number % 3 == 0 {
+            ledger.append_inference(inference(&template, id)).unwrap();
+        } else {
+            let mut record = prediction(number, 20);
+            record.prediction_id = id.as_bytes().to_vec().into();
+            ledger.append_prediction(record).unwrap();
+        }
+        println!("P {} {}", started.elapsed().as_micros(), id.simple());
         // An outcome takes all predictions before it to the disk, so the later part goes without:
         // there the predictions stand for themselves.
         if number >= 1_000 {
@@ -400,7 +409,8 @@ fn kill_in_the_middle() -> Result<String, String> {
     ledger.close().unwrap();
     // And every prediction is there that was taken more than 50 ms before the last sign of life
     bellwether::ledger::export_parquet(data_dir.path(), output_dir.path()).unwrap();
-    let recorded = exported_prediction_ids(output_dir.path());
+    let mut recorded = exported_ids(output_dir.path(), "predictions");
+    recorded.extend(exported_ids(output_dir.path(), "inferences"));
     let last_sign_us = predictions.last().unwrap().0;
     let mut lost_younger = 0;
     for (at_us, id) in &predictions {
@@ -420,10 +430,10 @@ fn kill_in_the_middle() -> Result<String, String> {
     ))
 }
 
-fn exported_prediction_ids(output_dir: &Path) -> std::collections::HashSet<String> {
+fn exported_ids(output_dir: &Path, table: &str) -> std::collections::HashSet<String> {
     use arrow::array::AsArray;
     let mut ids = std::collections::HashSet::new();
-    let file = std::fs::File::open(output_dir.join("predictions-00001.parquet")).unwrap();
+    let file = std::fs::File::open(output_dir.join(format!("{table}-00001.parquet"))).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
         .unwrap()
         .build()
@@ -470,7 +480,7 @@ proptest! {
         write_segment(data_dir.path(), &bytes);
         let verified = verify(data_dir.path());
         // Then both end, agree, and never see more than was written
-        prop_assert!(scan.predictions <= 2 && scan.outcomes <= 2 && scan.undecodable == 0);
+        prop_assert!(scan.predictions <= 2 && scan.inferences <= 1 && scan.outcomes <= 2 && scan.undecodable == 0);
         let sound = matches!(scan.end, Ok(SegmentEnd::Complete | SegmentEnd::Torn { .. }));
         prop_assert_eq!(verified.is_ok_and(|report| report.sound), sound);
     }

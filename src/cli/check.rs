@@ -47,7 +47,7 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
             view.stored_features().len()
         ));
     }
-    for entry in repository.entries() {
+    for entry in repository.catalog().entries() {
         let binding = match entry.state.as_ref().map(|version| &version.scoring) {
             Ok(Ok(scoring)) => format!("scores view {}", scoring.view.name),
             Ok(Err(_)) => "served raw under /v2".to_owned(),

@@ -150,6 +150,9 @@ async fn show(app: &App, address: &str) -> Result<(), String> {
     output::line(format_args!(
         "  curl -s {address}/v1/outcomes -d '{{\"{CUSTOMER}\": \"{customer}\", \"outcome\": \"churn\", \"value\": 1}}'"
     ));
+    output::line(format_args!(
+        "  curl -s {address}/v2/models/churn    # for the clients of Triton, KServe and MLServer"
+    ));
     output::line(format_args!("  open http://{address}/docs"));
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::output;
 use crate::config::{Config, ConfigArgs};
 use crate::ledger;
 
-/// Verify and export the ledger of predictions and outcomes
+/// Verify and export the ledger of predictions, inferences and outcomes
 #[derive(Args)]
 #[command(after_help = "Example:\n  bellwether ledger verify --data-dir data")]
 pub struct LedgerArgs {
@@ -35,7 +35,7 @@ pub struct VerifyArgs {
     json: bool,
 }
 
-/// Write predictions and outcomes as files for Polars, DuckDB or pandas
+/// Write predictions, inferences and outcomes as files for Polars, DuckDB or pandas
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  bellwether ledger export --data-dir data --format parquet --output export"

@@ -1,5 +1,7 @@
 //! `bellwether serve`: the server.
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +11,7 @@ use crate::config::{Config, ConfigArgs};
 use crate::serve::Server;
 use crate::telemetry;
 
-/// Serve predictions over HTTP
+/// Serve predictions over HTTP and gRPC
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  bellwether serve --listen 127.0.0.1:8080 --data-dir data --models models --features features"
@@ -20,6 +22,9 @@ pub struct ServeArgs {
     /// Address of the HTTP server; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_LISTEN")]
     listen: Option<String>,
+    /// Address of the gRPC server; port 0 takes a free one [default: no gRPC]
+    #[arg(long, value_name = "HOST:PORT", env = "BELLWETHER_GRPC_LISTEN")]
+    grpc_listen: Option<String>,
     /// Refuse to start when a model version is refused
     #[arg(long, env = "BELLWETHER_STRICT")]
     strict: bool,
@@ -34,6 +39,21 @@ pub struct ServeArgs {
     /// Listen on an address other machines can reach, although there are no API keys
     #[arg(long, env = "BELLWETHER_ALLOW_REMOTE_WITHOUT_KEYS")]
     allow_remote_without_keys: bool,
+    /// How many large or slow requests run at once [default: one per core]
+    #[arg(long, value_name = "N", env = "BELLWETHER_MAX_CONCURRENCY")]
+    max_concurrency: Option<usize>,
+    /// How many requests may wait for that; further ones get 429 [default: 64]
+    #[arg(long, value_name = "N", env = "BELLWETHER_MAX_QUEUE")]
+    max_queue: Option<usize>,
+    /// How long after its arrival a request may be begun [default: 5s]
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_REQUEST_DEADLINE", value_parser = humantime::parse_duration)]
+    request_deadline: Option<Duration>,
+    /// How long everything is still served after SIGTERM, not ready any more [default: 0s]
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_SHUTDOWN_DELAY", value_parser = humantime::parse_duration)]
+    shutdown_delay: Option<Duration>,
+    /// How long requests in flight may take after that [default: 8s]
+    #[arg(long, value_name = "TIME", env = "BELLWETHER_SHUTDOWN_TIMEOUT", value_parser = humantime::parse_duration)]
+    shutdown_timeout: Option<Duration>,
 }
 
 impl ServeArgs {
@@ -42,8 +62,16 @@ impl ServeArgs {
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
+        if self.grpc_listen.is_some() {
+            config.grpc_listen = self.grpc_listen;
+        }
         config.strict |= self.strict;
         config.allow_remote_without_keys |= self.allow_remote_without_keys;
+        config.max_concurrency = self.max_concurrency.or(config.max_concurrency);
+        config.max_queue = self.max_queue.unwrap_or(config.max_queue);
+        config.request_deadline = self.request_deadline.unwrap_or(config.request_deadline);
+        config.shutdown_delay = self.shutdown_delay.unwrap_or(config.shutdown_delay);
+        config.shutdown_timeout = self.shutdown_timeout.unwrap_or(config.shutdown_timeout);
         if !self.require_models.is_empty() {
             config.require_models = self.require_models;
         }
@@ -59,6 +87,7 @@ pub fn run(args: ServeArgs) -> Result<(), String> {
     telemetry::start_logging();
     let config = args.into_config()?;
     let address = config.listen_address()?;
+    config.grpc_listen_address()?;
     runtime()?.block_on(async {
         let server = Server::open(config)?;
         let listener = TcpListener::bind(address)

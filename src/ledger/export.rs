@@ -2,8 +2,8 @@
 //! pandas.
 //!
 //! `predictions-00001.parquet` and so on hold one row per prediction and model,
-//! `outcomes-00001.parquet` and so on one row per outcome; the columns are those of
-//! [`super::export_rows`]. A file with the schema is written even when there are no rows.
+//! `inferences-00001.parquet` and so on one per inference, `outcomes-00001.parquet` and so on one per
+//! outcome; the columns are those of [`super::export_rows`] and [`super::export_inferences`]. A file with the schema is written even when there are no rows.
 //!
 //! Promises: memory is bounded whatever the size of the ledger; an outcome id never appears twice;
 //! files appear under their names only once all of them are complete, and an earlier export in the
@@ -23,9 +23,10 @@ use parquet::file::properties::WriterProperties;
 use super::disk::sync_directory;
 use super::duplicates::{DuplicateFinder, ShortId, short_id};
 use super::error::LedgerError;
+use super::export_inferences::InferenceRows;
 use super::export_rows::{OutcomeRows, PredictionRows};
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
-use super::reading::{decode_outcome, decode_prediction, read_frames};
+use super::reading::{decode_inference, decode_outcome, decode_prediction, read_frames};
 use super::scan::SegmentEnd;
 use super::segment::{Segment, load_chain};
 use super::verify::open_at_rest;
@@ -44,6 +45,8 @@ pub struct ExportReport {
     pub files: Vec<PathBuf>,
     /// Rows in the predictions files: one per prediction and model.
     pub prediction_rows: u64,
+    /// Rows in the inferences files.
+    pub inference_rows: u64,
     /// Rows in the outcomes files.
     pub outcome_rows: u64,
     /// Outcomes left out because their id had been exported already; 0 for a sound ledger.
@@ -56,8 +59,8 @@ impl std::fmt::Display for ExportReport {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             out,
-            "{} prediction rows, {} outcome rows",
-            self.prediction_rows, self.outcome_rows
+            "{} prediction rows, {} inference rows, {} outcome rows",
+            self.prediction_rows, self.inference_rows, self.outcome_rows
         )?;
         if self.duplicate_outcomes > 0 {
             writeln!(
@@ -92,8 +95,10 @@ pub fn export_parquet(data_dir: &Path, output_dir: &Path) -> Result<ExportReport
     let duplicated_ids = find_duplicate_outcomes(&chain)?;
     let mut export = Export {
         prediction_rows: PredictionRows::new(),
+        inference_rows: InferenceRows::default(),
         outcome_rows: OutcomeRows::new(),
         predictions: TableWriter::new(output_dir, "predictions", PredictionRows::schema()),
+        inferences: TableWriter::new(output_dir, "inferences", InferenceRows::schema()),
         outcomes: TableWriter::new(output_dir, "outcomes", OutcomeRows::schema()),
         duplicated_ids,
         exported_duplicated_ids: HashSet::new(),
@@ -128,19 +133,25 @@ fn refuse_damage(segment: &Segment, end: SegmentEnd) -> Result<u64, LedgerError>
     match end {
         SegmentEnd::Complete => Ok(0),
         SegmentEnd::Torn { bytes, .. } => Ok(bytes),
-        SegmentEnd::Damaged { offset, detail } => Err(LedgerError::Damaged {
-            file: segment.path.clone(),
-            offset,
-            detail,
-        }),
+        SegmentEnd::Damaged { offset, detail } => Err(damaged(segment, offset, detail)),
+    }
+}
+
+fn damaged(segment: &Segment, offset: u64, detail: String) -> LedgerError {
+    LedgerError::Damaged {
+        file: segment.path.clone(),
+        offset,
+        detail,
     }
 }
 
 /// An export under way.
 struct Export<'a> {
     prediction_rows: PredictionRows,
+    inference_rows: InferenceRows,
     outcome_rows: OutcomeRows,
     predictions: TableWriter<'a>,
+    inferences: TableWriter<'a>,
     outcomes: TableWriter<'a>,
     duplicated_ids: HashSet<ShortId>,
     exported_duplicated_ids: HashSet<ShortId>,
@@ -170,6 +181,16 @@ impl Export<'_> {
                         self.outcomes.write(|| self.outcome_rows.take_batch())?;
                     }
                 }
+                FrameKind::Inference => {
+                    let inference = decode_inference(segment, frame)?;
+                    self.inference_rows
+                        .push(&inference)
+                        .map_err(|problem| damaged(segment, frame.offset, problem))?;
+                    self.report.inference_rows += 1;
+                    if self.inference_rows.is_full() {
+                        self.inferences.write(|| self.inference_rows.take_batch())?;
+                    }
+                }
                 FrameKind::Mark => {}
             }
             Ok(())
@@ -191,10 +212,17 @@ impl Export<'_> {
     fn finish(mut self, output_dir: &Path) -> Result<ExportReport, LedgerError> {
         self.predictions
             .write(|| self.prediction_rows.take_batch())?;
+        self.inferences.write(|| self.inference_rows.take_batch())?;
         self.outcomes.write(|| self.outcome_rows.take_batch())?;
-        self.predictions.end_file()?;
-        self.outcomes.end_file()?;
-        for table in [&mut self.predictions, &mut self.outcomes] {
+        let mut tables = [
+            &mut self.predictions,
+            &mut self.inferences,
+            &mut self.outcomes,
+        ];
+        for table in &mut tables {
+            table.end_file()?;
+        }
+        for table in tables {
             table.publish(&mut self.report.files)?;
         }
         sync_directory(output_dir)

@@ -18,6 +18,8 @@
 //! | `features_source` | string | JSON object: feature to `stored`, `override`, `default`, `derived` or `missing` |
 //! | `reasons` | string or null | JSON object as answered: `base`, `contributions`, `other` |
 //!
+//! `inferences` is in [`super::export_inferences`].
+//!
 //! `outcomes`, one row per outcome: `outcome_id`, `prediction_id` (or null), `customer_id` (or
 //! null), `outcome`, `value` (float64 or null), `occurred_at` and `received_at` (timestamps, µs,
 //! UTC).
@@ -35,9 +37,9 @@ use super::record::{FeatureSource, FeatureValue, Outcome, Prediction, Reasons};
 use super::verify::rfc3339;
 
 /// Rows of one batch.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// Bytes of JSON after which a batch ends early.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Gathers rows of the table `predictions`.
 #[derive(Default)]
@@ -251,11 +253,11 @@ impl OutcomeRows {
     }
 }
 
-fn text(name: &str, nullable: bool) -> Field {
+pub(super) fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
-fn time(name: &str) -> Field {
+pub(super) fn time(name: &str) -> Field {
     Field::new(
         name,
         DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
@@ -302,14 +304,14 @@ fn reasons_json(reasons: &Reasons) -> String {
 
 /// The usual text of a UUID; bytes of another length, which the ledger does not accept, as
 /// hexadecimal.
-fn uuid_text(bytes: &[u8]) -> String {
+pub(super) fn uuid_text(bytes: &[u8]) -> String {
     match Uuid::from_slice(bytes) {
         Ok(uuid) => uuid.to_string(),
         Err(_) => hexadecimal(bytes),
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -16,6 +16,9 @@
 //! It is what tells a torn tail (nothing durable after it) from damage (something durable is gone);
 //! see [`super::scan`].
 //!
+//! A kind is never given a new meaning. A program that does not know a kind takes the frame for
+//! invalid and, as with any damage, refuses a ledger in which it was durable.
+//!
 //! This file only turns values into bytes and back; it reads and writes no files.
 
 use prost::Message;
@@ -43,6 +46,8 @@ pub enum FrameKind {
     Outcome,
     /// Nothing: written after an fsync when no other frame follows, to carry `synced`.
     Mark,
+    /// A [`super::Inference`].
+    Inference,
 }
 
 impl FrameKind {
@@ -51,6 +56,7 @@ impl FrameKind {
             FrameKind::Prediction => 1,
             FrameKind::Outcome => 2,
             FrameKind::Mark => 3,
+            FrameKind::Inference => 4,
         }
     }
 
@@ -59,6 +65,7 @@ impl FrameKind {
             1 => Some(FrameKind::Prediction),
             2 => Some(FrameKind::Outcome),
             3 => Some(FrameKind::Mark),
+            4 => Some(FrameKind::Inference),
             _ => None,
         }
     }
@@ -170,7 +177,7 @@ impl FrameHeader {
         let synced = read_u64(bytes, 12);
         let Some(kind) = FrameKind::from_byte(bytes[20]) else {
             return Err(format!(
-                "frame kind {} is unknown, expected 1, 2 or 3",
+                "frame kind {} is unknown, expected 1 to 4",
                 bytes[20]
             ));
         };
@@ -233,21 +240,61 @@ pub fn push_mark(buffer: &mut Vec<u8>, seed: u32, synced: u64) {
     fill_header(&mut buffer[start..], seed, synced, FrameKind::Mark);
 }
 
+/// A new frame of `kind` with room for a payload of about `payload_bytes`, which the caller appends.
+///
+/// Such a frame is made where the record is known and completed in two steps: [`set_length`] when
+/// the payload is there, and [`push_copy`], which knows the segment, when it is written.
+pub fn begin_frame(kind: FrameKind, payload_bytes: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + payload_bytes);
+    frame.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    frame[20] = kind.to_byte();
+    frame
+}
+
+/// Says in a frame from [`begin_frame`] how long its payload is, or returns the length of one that
+/// is longer than [`MAX_PAYLOAD_BYTES`].
+pub fn set_length(frame: &mut [u8]) -> Result<(), usize> {
+    let payload_bytes = frame.len().saturating_sub(FRAME_HEADER_BYTES);
+    if payload_bytes > MAX_PAYLOAD_BYTES {
+        return Err(payload_bytes);
+    }
+    frame[4..8].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    Ok(())
+}
+
+/// One frame among others that were written by this file.
+pub struct WholeFrame<'a> {
+    /// What the payload is.
+    pub kind: FrameKind,
+    /// The frame's header and payload; of the header only the length and the kind count.
+    pub bytes: &'a [u8],
+}
+
+/// The frames that follow each other in `frames`, which must come from this file; anything else
+/// ends the iteration early.
+pub fn frames_in(mut frames: &[u8]) -> impl Iterator<Item = WholeFrame<'_>> {
+    std::iter::from_fn(move || {
+        let header = frames.get(..FRAME_HEADER_BYTES)?;
+        let kind = FrameKind::from_byte(header[20])?;
+        let payload_bytes = read_u32(header, 4) as usize;
+        let (bytes, rest) = frames.split_at_checked(FRAME_HEADER_BYTES + payload_bytes)?;
+        frames = rest;
+        Some(WholeFrame { kind, bytes })
+    })
+}
+
+/// Appends a frame to `buffer` as one of the segment whose frames start from `seed`.
+pub fn push_copy(buffer: &mut Vec<u8>, frame: &WholeFrame<'_>, seed: u32, synced: u64) {
+    let start = buffer.len();
+    buffer.extend_from_slice(frame.bytes);
+    fill_header(&mut buffer[start..], seed, synced, frame.kind);
+}
+
 /// Appends the frames in `frames` to `buffer` as frames of another segment: same records, new seed
-/// and `synced`. `frames` must come from [`push_record`]; anything else ends the copy early.
+/// and `synced`.
 pub fn push_copies(buffer: &mut Vec<u8>, frames: &[u8], seed: u32, synced: u64) {
-    let mut position = 0;
-    while let Some(header) = frames.get(position..position + FRAME_HEADER_BYTES) {
-        let end = position + FRAME_HEADER_BYTES + read_u32(header, 4) as usize;
-        let (Some(frame), Some(kind)) =
-            (frames.get(position..end), FrameKind::from_byte(header[20]))
-        else {
-            return;
-        };
-        let start = buffer.len();
-        buffer.extend_from_slice(frame);
-        fill_header(&mut buffer[start..], seed, synced, kind);
-        position = end;
+    for frame in frames_in(frames) {
+        push_copy(buffer, &frame, seed, synced);
     }
 }
 

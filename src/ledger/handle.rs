@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
+use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::LedgerOptions;
 use super::error::{AppendError, LedgerError, OutcomeError};
-use super::frame::MAX_PAYLOAD_BYTES;
+use super::frame::{FrameKind, MAX_PAYLOAD_BYTES, begin_frame, set_length};
+use super::inference::InferenceRow;
 use super::lock::{DirectoryLock, lock_directory};
 use super::queue::{Queue, QueuedOutcome};
-use super::record::{
-    FeatureValue, MAX_OUTCOME_ID_BYTES, Outcome, Prediction, outcome_content_hash,
-};
+use super::record::{MAX_OUTCOME_ID_BYTES, Outcome, Prediction, outcome_content_hash};
 use super::recovery::recover;
 use super::syncer;
 use super::writer::{self, SharedWriter, Writer};
@@ -111,24 +111,40 @@ impl Ledger {
     /// Takes a prediction for writing; call it before the prediction is answered, and do not answer
     /// when it fails.
     ///
-    /// Costs a lock and a push, well under a microsecond, and never waits for the disk. Only when
-    /// the writer thread is late (15 ms: the processors are overloaded) does one caller write what
-    /// is waiting, which takes tens of microseconds. The record is in the file within 50 ms
+    /// Encodes the record on the caller's thread, about a microsecond for twenty features, and copies
+    /// it into the queue under a lock that no other request waits for; never waits for the disk. Only
+    /// when the writer thread is late (15 ms: the processors are overloaded) does one caller write
+    /// what is waiting, which takes tens of microseconds. The record is in the file within 50 ms
     /// (normally about 5 ms), so that a `kill -9` after that does not lose it, and on the disk about
     /// 100 ms later.
     pub fn append_prediction(&self, prediction: Prediction) -> Result<(), AppendError> {
         check_prediction_id(&prediction.prediction_id)?;
-        let bytes = check_size(prediction_bytes(&prediction))?;
-        let writer_is_late = self.queue.push_prediction(prediction, bytes)?;
+        self.append_frame(&prediction_frame(&prediction)?)
+    }
+
+    /// Takes the row of an inference for writing; everything said of
+    /// [`append_prediction`](Ledger::append_prediction) holds, but the row is already encoded.
+    pub fn append_inference(&self, row: InferenceRow) -> Result<(), AppendError> {
+        self.append_frame(&row.frame)
+    }
+
+    fn append_frame(&self, frame: &[u8]) -> Result<(), AppendError> {
+        let writer_is_late = self.queue.push_row(frame)?;
         if writer_is_late {
-            // When the lock is taken, the writer or another caller is at it.
-            if let Ok(mut slot) = self.writer.try_lock()
-                && let Some(writer) = slot.as_mut()
-            {
-                writer.help();
-            }
+            self.help_writer();
         }
         Ok(())
+    }
+
+    /// Kept out of the way of the rows that find the writer in time.
+    #[cold]
+    fn help_writer(&self) {
+        // When the lock is taken, the writer or another caller is at it.
+        if let Ok(mut slot) = self.writer.try_lock()
+            && let Some(writer) = slot.as_mut()
+        {
+            writer.help();
+        }
     }
 
     /// Records an outcome; resolves when it is durable (or was before). Idempotent by `outcome_id`.
@@ -246,41 +262,31 @@ fn check_prediction_id(prediction_id: &Bytes) -> Result<(), AppendError> {
 
 fn check_size(bytes: usize) -> Result<usize, AppendError> {
     if bytes > MAX_PAYLOAD_BYTES {
-        return Err(AppendError::TooLarge {
-            bytes,
-            limit: MAX_PAYLOAD_BYTES,
-        });
+        return Err(too_large(bytes));
     }
     Ok(bytes)
 }
 
-/// Memory that a prediction takes, estimated without visiting its allocations. The constants are
-/// the sizes of the structs, rounded up, and more than the encoded size of everything but text; so
-/// this also bounds the payload.
-fn prediction_bytes(prediction: &Prediction) -> usize {
-    let mut bytes =
-        256 + prediction.customer_id.len() + prediction.view.len() + prediction.view_digest.len();
-    for feature in &prediction.features {
-        bytes += 96 + feature.name.len();
-        if let Some(FeatureValue::String(text)) = &feature.value {
-            bytes += text.len();
-        }
+fn too_large(bytes: usize) -> AppendError {
+    AppendError::TooLarge {
+        bytes,
+        limit: MAX_PAYLOAD_BYTES,
     }
-    for score in &prediction.scores {
-        bytes += 256 + score.model.len() + score.version.len() + score.digest.len();
-        bytes += score.label.as_ref().map_or(0, String::len);
-        for contribution in score
-            .reasons
-            .iter()
-            .flat_map(|reasons| &reasons.contributions)
-        {
-            bytes += 40 + contribution.feature.len();
-        }
-    }
-    bytes
 }
 
-/// Memory that an outcome takes; see [`prediction_bytes`].
+/// A prediction as the queue takes it.
+pub fn prediction_frame(prediction: &Prediction) -> Result<Vec<u8>, AppendError> {
+    let payload_bytes = check_size(prediction.encoded_len())?;
+    let mut frame = begin_frame(FrameKind::Prediction, payload_bytes);
+    // A Vec grows, so there is always room.
+    let encoded = prediction.encode(&mut frame);
+    debug_assert!(encoded.is_ok());
+    set_length(&mut frame).map_err(too_large)?;
+    Ok(frame)
+}
+
+/// Memory that an outcome takes, estimated without visiting its allocations: the constant is the
+/// size of the struct and of its caller's channel, rounded up.
 fn outcome_bytes(outcome: &Outcome) -> usize {
     let customer_bytes = outcome.customer_id.as_ref().map_or(0, String::len);
     512 + 2 * outcome.outcome_id.len()

@@ -1,7 +1,7 @@
-//! The prediction ledger, first storey: a durable local log of predictions and outcomes.
+//! The prediction ledger, first storey: a durable local log of predictions, inferences and outcomes.
 //!
-//! Every answered score request is one [`Prediction`] and everything that happened afterwards one
-//! [`Outcome`], each written once into `<data-dir>/ledger/` and never changed. [`Ledger`] writes;
+//! Every answered score request is one [`Prediction`], every answered inference request one
+//! [`Inference`], and everything that happened afterwards one [`Outcome`], each written once into `<data-dir>/ledger/` and never changed. [`Ledger`] writes;
 //! [`verify`] checks a ledger at rest; [`export_parquet`] writes it out for Polars, DuckDB and
 //! their like.
 //!
@@ -12,12 +12,15 @@
 //! * **Outcomes are counted once.** The same `outcome_id` with the same content is acknowledged as
 //!   a duplicate, with other content it is a conflict; both only once the first one is durable.
 //!   This holds across restarts and crashes.
-//! * **Predictions survive `kill -9`.** A prediction is in the file, where it survives the death of
-//!   the process, within 50 ms of [`Ledger::append_prediction`] and usually within about 5 ms. A
-//!   power cut can take the predictions of the last 100 ms or so: that is how often they are
-//!   synced.
-//! * **Nothing unlogged is answered.** A prediction that cannot be taken is refused *before* it is
-//!   answered.
+//! * **Predictions and inferences survive `kill -9`.** They are in the file, where they survive the
+//!   death of the process, within 50 ms of [`Ledger::append_prediction`] or
+//!   [`Ledger::append_inference`] and usually within about 5 ms. A power cut can take those of the
+//!   last 100 ms or so: that is how often they are synced.
+//! * **Nothing unlogged is answered.** A prediction or an inference that cannot be taken is refused
+//!   *before* it is answered.
+//! * **Requests do not meet here.** Appending a prediction or an inference takes no lock that another
+//!   request's thread waits for, as long as there are at most 16 of them. The rows of one thread are
+//!   in the log in their order, and before every outcome that was appended after them.
 //! * **Nothing durable is dropped silently.** After a crash only a torn tail is discarded, and that
 //!   is logged. If durable bytes have changed, opening is refused with file and offset.
 //!
@@ -54,17 +57,17 @@
 //!
 //! ## Metrics
 //!
-//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction` or `outcome`),
+//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction`, `inference` or `outcome`),
 //! `bellwether_ledger_queue_rows`, `bellwether_ledger_sync_seconds` (histogram),
 //! `bellwether_ledger_write_errors_total`.
 //!
 //! ## Inside
 //!
-//! Callers push into a bounded queue; one thread encodes and writes; another one syncs, because a
-//! sync may take longer than a prediction may wait. The files, from the caller to the disk and
-//! back: `handle`, `queue`, `writer`, `syncer`, `segment`, `disk`; `recovery`, `index`, `lock` for
-//! opening; `reading`, `scan`, [`frame`], [`record`] for reading; `verify`, `duplicates`, `export`,
-//! [`export_rows`].
+//! Callers encode their row and push it into a bounded queue; one thread writes; another one syncs,
+//! because a sync may take longer than a prediction may wait. The files, from the caller to the disk
+//! and back: `inference`, `handle`, `queue`, `shards`, `writer`, `syncer`, `segment`, `disk`;
+//! `recovery`, `index`, `lock` for opening; `reading`, `scan`, [`frame`], [`record`] for reading;
+//! `verify`, `duplicates`, `export`, [`export_rows`], [`export_inferences`].
 //!
 //! ## What it does not do
 //!
@@ -75,10 +78,12 @@ mod disk;
 mod duplicates;
 pub mod error;
 mod export;
+pub mod export_inferences;
 pub mod export_rows;
 pub mod frame;
 mod handle;
 mod index;
+mod inference;
 mod lock;
 mod options;
 mod queue;
@@ -87,6 +92,7 @@ pub mod record;
 mod recovery;
 pub mod scan;
 mod segment;
+mod shards;
 mod syncer;
 mod verify;
 mod writer;
@@ -95,10 +101,12 @@ pub use error::{AppendError, LedgerError, OutcomeError};
 pub use export::{ExportReport, export_parquet};
 pub use frame::MAX_PAYLOAD_BYTES;
 pub use handle::{Ledger, Receipt, ledger_directory};
+pub use inference::{InferenceBuilder, InferenceRow, InferenceTemplate};
 pub use options::LedgerOptions;
 pub use record::{
-    Contribution, Feature, FeatureSource, FeatureValue, MAX_OUTCOME_ID_BYTES, Outcome, Prediction,
-    Reasons, Score, outcome_content_hash,
+    Contribution, Feature, FeatureSource, FeatureValue, Inference, InferenceTensor,
+    MAX_OUTCOME_ID_BYTES, MAX_REQUEST_ID_BYTES, Outcome, Prediction, Reasons, Score,
+    outcome_content_hash,
 };
 pub use scan::{SegmentEnd, SegmentScan, scan_segment_bytes};
 pub use verify::{Damage, VerifyReport, verify};

@@ -11,8 +11,8 @@ pub struct LedgerOptions {
     pub segment_bytes: u64,
     /// Rows that may wait to be written before further ones are refused. Default 65,536.
     pub queue_rows: usize,
-    /// Bytes of memory that waiting rows may take (estimated) before further ones are refused.
-    /// Default 64 MiB.
+    /// Bytes of waiting rows (as they go into the file; outcomes estimated) before further ones are
+    /// refused. Default 64 MiB.
     pub queue_bytes: usize,
     /// How long predictions are gathered before one write puts them into the file. Default 5 ms;
     /// more than [`LedgerOptions::LONGEST_LINGER`] is taken as that, because a prediction must be

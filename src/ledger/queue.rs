@@ -1,13 +1,17 @@
 //! The bounded queue between the callers and the writer thread.
 //!
-//! A prediction costs its caller one uncontended lock and a push. The writer is woken for it only
-//! when it sleeps for want of work; while there is traffic it looks into the queue every few
-//! milliseconds by itself. An outcome wakes the writer at once, because someone waits for it.
+//! Rows of predictions and inferences come from the hot path as finished frames and wait in the
+//! shard of their thread ([`super::shards`]), which costs their caller one lock of its own and a copy.
+//! The writer is woken for them only when it sleeps for want of work, which one look at a flag tells;
+//! while there is traffic it looks into the queue every few milliseconds by itself. Outcomes, the
+//! results of syncs and everything about waiting are under one shared lock, which a row takes only to
+//! wake the writer. An outcome wakes it at once, because someone waits for it.
 //!
 //! When the queue is at its bound of rows or bytes, or the disk does not take writes, the row is
 //! refused. Rows count against the bound until they are in the file, not just until the writer has
 //! taken them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,10 +20,8 @@ use tokio::sync::oneshot;
 use super::error::{AppendError, OutcomeError};
 use super::handle::Receipt;
 use super::index::IndexEntry;
-use super::record::{Outcome, Prediction};
-
-/// Predictions for which room is made ahead.
-const ROOM_KEPT: usize = 4096;
+use super::record::Outcome;
+use super::shards::Shards;
 
 /// How an outcome's caller is answered.
 pub type OutcomeReply = oneshot::Sender<Result<Receipt, OutcomeError>>;
@@ -47,10 +49,8 @@ pub struct SyncReport {
 /// What the writer takes out in one go.
 #[derive(Default)]
 pub struct Taken {
-    /// Predictions in the order of arrival.
-    pub predictions: Vec<Prediction>,
-    /// Their part of the queue's bytes.
-    pub prediction_bytes: usize,
+    /// Frames of predictions and inferences, those of each thread in the order of arrival.
+    pub rows: Vec<Vec<u8>>,
     /// Outcomes in the order of arrival.
     pub outcomes: Vec<QueuedOutcome>,
     /// A finished sync.
@@ -64,7 +64,7 @@ pub struct Taken {
 pub struct Wait {
     /// Return at this time at the latest; `None` is no limit.
     pub until: Option<Instant>,
-    /// A prediction, too, is a reason to return early.
+    /// A prediction or an inference, too, is a reason to return early.
     pub idle: bool,
     /// Whether rows are wanted. While the disk does not take writes they stay in the queue, which
     /// then fills and refuses.
@@ -85,65 +85,37 @@ impl Default for Wait {
 }
 
 struct State {
-    predictions: Vec<Prediction>,
-    /// Since when the first of them waits.
-    oldest: Option<Instant>,
-    /// A caller took predictions: the writer has to plan anew.
+    /// A caller took rows: the writer has to plan anew.
     helped: bool,
-    prediction_bytes: usize,
     outcomes: Vec<QueuedOutcome>,
     sync: Option<SyncReport>,
-    /// Rows and bytes that are accepted and not yet in the file.
-    waiting_rows: usize,
-    waiting_bytes: usize,
-    available: bool,
     closing: bool,
-    /// The writer sleeps without a time limit shorter than the linger and wants to be woken for a
-    /// prediction.
-    writer_idle: bool,
-}
-
-impl State {
-    /// The waiting predictions and their bytes.
-    fn take_predictions(&mut self) -> (Vec<Prediction>, usize) {
-        // The next rows find as much room as these took, so that a caller seldom has to grow the Vec.
-        let room = self.predictions.len().min(ROOM_KEPT);
-        let predictions = std::mem::replace(&mut self.predictions, Vec::with_capacity(room));
-        self.oldest = None;
-        (predictions, std::mem::take(&mut self.prediction_bytes))
-    }
 }
 
 /// The queue.
 pub struct Queue {
+    rows: Shards,
     state: Mutex<State>,
     wake_writer: Condvar,
-    max_rows: usize,
-    max_bytes: usize,
+    /// The writer sleeps without a time limit shorter than the linger and wants to be woken for a
+    /// row. Changed under the lock only.
+    writer_idle: AtomicBool,
     late_after: Duration,
 }
 
 impl Queue {
-    /// An empty queue with these bounds, whose predictions should be taken within `late_after`.
+    /// An empty queue with these bounds, whose rows should be taken within `late_after`.
     pub fn new(max_rows: usize, max_bytes: usize, late_after: Duration) -> Queue {
-        let state = State {
-            predictions: Vec::new(),
-            oldest: None,
-            helped: false,
-            prediction_bytes: 0,
-            outcomes: Vec::new(),
-            sync: None,
-            waiting_rows: 0,
-            waiting_bytes: 0,
-            available: true,
-            closing: false,
-            writer_idle: false,
-        };
         Queue {
-            state: Mutex::new(state),
+            rows: Shards::new(max_rows, max_bytes),
+            state: Mutex::new(State {
+                helped: false,
+                outcomes: Vec::new(),
+                sync: None,
+                closing: false,
+            }),
             wake_writer: Condvar::new(),
-            max_rows,
-            max_bytes,
+            writer_idle: AtomicBool::new(false),
             late_after,
         }
     }
@@ -154,91 +126,72 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a prediction that takes `bytes` of memory. Returns whether predictions have waited so
-    /// long that the caller should write them itself.
-    pub fn push_prediction(
-        &self,
-        prediction: Prediction,
-        bytes: usize,
-    ) -> Result<bool, AppendError> {
-        let now = Instant::now();
-        let mut state = self.lock();
-        self.admit(&mut state, bytes)?;
-        state.predictions.push(prediction);
-        state.prediction_bytes += bytes;
-        let oldest = *state.oldest.get_or_insert(now);
-        let wake = std::mem::take(&mut state.writer_idle);
+    /// Adds the frame of a prediction or an inference. Returns whether rows have waited so long that
+    /// the caller should write them itself.
+    pub fn push_row(&self, frame: &[u8]) -> Result<bool, AppendError> {
+        let waited = self.rows.push(frame)?;
+        // No wake-up is missed: the writer sets the flag first and looks into every shard then. If
+        // it did not see this row, it looked into this shard before the row was pushed, and setting
+        // the flag came before that: the shard's lock makes it visible here.
+        if self.writer_idle.load(Ordering::Relaxed) {
+            self.wake_idle_writer();
+        }
+        Ok(waited > self.late_after)
+    }
+
+    /// Kept out of the way of the many rows that wake nobody.
+    #[cold]
+    fn wake_idle_writer(&self) {
+        // The writer holds the lock from setting the flag until it sleeps.
+        let state = self.lock();
+        let wake = self.writer_idle.swap(false, Ordering::Relaxed);
         drop(state);
         if wake {
             self.wake_writer.notify_one();
         }
-        Ok(now.saturating_duration_since(oldest) > self.late_after)
     }
 
-    /// Takes the predictions on behalf of a writer that is late, unless it has just taken them.
-    pub fn take_late_predictions(&self) -> (Vec<Prediction>, usize) {
-        let mut state = self.lock();
-        if state
-            .oldest
-            .is_none_or(|oldest| oldest.elapsed() <= self.late_after)
-        {
-            return (Vec::new(), 0);
+    /// Takes the rows on behalf of a writer that is late, unless it has just taken them.
+    pub fn take_late_rows(&self) -> Vec<Vec<u8>> {
+        if self.rows.waited_here() <= self.late_after {
+            return Vec::new();
         }
-        state.helped = true;
-        state.take_predictions()
+        self.lock().helped = true;
+        self.rows.take()
     }
 
     /// Adds an outcome and wakes the writer.
     pub fn push_outcome(&self, queued: QueuedOutcome) -> Result<(), AppendError> {
         let mut state = self.lock();
-        self.admit(&mut state, queued.bytes)?;
+        if state.closing {
+            return Err(AppendError::Closed);
+        }
+        self.rows.admit(queued.bytes)?;
         state.outcomes.push(queued);
-        state.writer_idle = false;
         drop(state);
         self.wake_writer.notify_one();
         Ok(())
     }
 
-    /// Counts one row of `bytes` against the bounds, or says why it cannot be taken.
-    fn admit(&self, state: &mut State, bytes: usize) -> Result<(), AppendError> {
-        if state.closing {
-            return Err(AppendError::Closed);
-        }
-        if !state.available {
-            return Err(AppendError::Unavailable);
-        }
-        // A single row larger than the byte bound is let into an empty queue; its own size is
-        // bounded elsewhere.
-        let over_bytes = state.waiting_bytes + bytes > self.max_bytes && state.waiting_rows > 0;
-        if state.waiting_rows >= self.max_rows || over_bytes {
-            return Err(AppendError::Full {
-                rows: state.waiting_rows,
-                bytes: state.waiting_bytes,
-            });
-        }
-        state.waiting_rows += 1;
-        state.waiting_bytes += bytes;
-        Ok(())
-    }
-
     /// Rows that are accepted and not yet in the file.
     pub fn depth(&self) -> usize {
-        self.lock().waiting_rows
+        self.rows.depth()
     }
 
     /// Whether rows are being taken.
     pub fn available(&self) -> bool {
-        let state = self.lock();
-        state.available && !state.closing
+        self.rows.available() && !self.lock().closing
     }
 
     /// Says whether the disk takes writes.
     pub fn set_available(&self, available: bool) {
-        self.lock().available = available;
+        self.rows.set_available(available);
     }
 
     /// Refuses further rows and lets the writer finish.
     pub fn close(&self) {
+        // In this order: once the writer sees that it is to finish, every accepted row is in place.
+        self.rows.close();
         self.lock().closing = true;
         self.wake_writer.notify_one();
     }
@@ -251,9 +204,7 @@ impl Queue {
 
     /// Takes rows off the count once they are in the file (or need not go there).
     pub fn release(&self, rows: usize, bytes: usize) {
-        let mut state = self.lock();
-        state.waiting_rows = state.waiting_rows.saturating_sub(rows);
-        state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
+        self.rows.release(rows, bytes);
     }
 
     /// Waits for something to do. Called by the writer thread only, which then takes it under its
@@ -263,19 +214,21 @@ impl Queue {
     /// sight of closing, and after a caller has helped.
     pub fn wait(&self, how: Wait) {
         let mut state = self.lock();
+        let wakes_for_rows = how.idle && how.take_rows;
         loop {
+            // Before the look into the shards; see `push_row`.
+            self.writer_idle.store(wakes_for_rows, Ordering::Relaxed);
             let urgent = state.sync.is_some()
                 || state.helped
                 || (state.closing && !how.closing_seen)
                 || (how.take_rows && !state.outcomes.is_empty())
-                || (how.take_rows && how.idle && !state.predictions.is_empty());
+                || (wakes_for_rows && !self.rows.is_empty());
             let left = how
                 .until
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if urgent || left == Some(Duration::ZERO) {
                 break;
             }
-            state.writer_idle = how.idle && how.take_rows;
             state = match left {
                 Some(time) => {
                     self.wake_writer
@@ -289,7 +242,7 @@ impl Queue {
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
-        state.writer_idle = false;
+        self.writer_idle.store(false, Ordering::Relaxed);
         state.helped = false;
     }
 
@@ -302,15 +255,19 @@ impl Queue {
             ..Taken::default()
         };
         if rows {
-            (taken.predictions, taken.prediction_bytes) = state.take_predictions();
             taken.outcomes = std::mem::take(&mut state.outcomes);
+        }
+        drop(state);
+        if rows {
+            // After the outcomes, so that what was answered before an outcome is written before it.
+            taken.rows = self.rows.take();
         }
         taken
     }
 
     /// Whether rows lie in the queue that the writer has not taken.
     pub fn has_rows(&self) -> bool {
-        let state = self.lock();
-        !state.predictions.is_empty() || !state.outcomes.is_empty()
+        let outcomes_wait = !self.lock().outcomes.is_empty();
+        outcomes_wait || !self.rows.is_empty()
     }
 }

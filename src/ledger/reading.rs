@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::error::LedgerError;
 use super::frame::FRAME_HEADER_BYTES;
-use super::record::{Outcome, Prediction};
+use super::record::{Inference, Outcome, Prediction};
 use super::scan::{Frame, SegmentEnd, scan_frames};
 use super::segment::Segment;
 
@@ -51,6 +51,12 @@ pub fn read_frames(
 pub fn decode_prediction(segment: &Segment, frame: Frame<'_>) -> Result<Prediction, LedgerError> {
     Prediction::decode(frame.payload)
         .map_err(|error| undecodable(segment, frame, "prediction", &error))
+}
+
+/// The inference in a frame.
+pub fn decode_inference(segment: &Segment, frame: Frame<'_>) -> Result<Inference, LedgerError> {
+    Inference::decode(frame.payload)
+        .map_err(|error| undecodable(segment, frame, "inference", &error))
 }
 
 /// The outcome in a frame.

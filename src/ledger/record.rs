@@ -1,4 +1,4 @@
-//! The records of the ledger: what one prediction and one outcome are on disk.
+//! The records of the ledger: what one prediction, one inference and one outcome are on disk.
 //!
 //! They are Protocol Buffers messages written with `prost`'s derive, so the field numbers below
 //! *are* the on-disk format. The rule of evolution: a number is never given a new meaning; a new
@@ -151,6 +151,63 @@ pub struct Contribution {
     /// Its addition to the raw score, in the raw score's unit.
     #[prost(double, tag = "2")]
     pub contribution: f64,
+}
+
+/// One answered inference request: which model version was run on which tensors and what it gave.
+/// Written once, never changed. The hot path writes these bytes without this struct, see
+/// [`super::InferenceRow`]; it is what readers decode.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Inference {
+    /// UUIDv7, 16 bytes, big endian as in RFC 9562. An outcome may name it like a prediction's.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub prediction_id: Bytes,
+    /// When the request was answered, microseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "2")]
+    pub at_us: i64,
+    /// Name of the model.
+    #[prost(string, tag = "3")]
+    pub model: String,
+    /// Its version, the name of the version's folder.
+    #[prost(string, tag = "4")]
+    pub version: String,
+    /// Digest of the model file (SHA-256, 32 bytes).
+    #[prost(bytes = "bytes", tag = "5")]
+    pub digest: Bytes,
+    /// The caller's own id of the request, when it sent one; at most [`MAX_REQUEST_ID_BYTES`] bytes,
+    /// a longer one is cut there.
+    #[prost(string, optional, tag = "6")]
+    pub request_id: Option<String>,
+    /// How many rows were scored.
+    #[prost(uint64, tag = "7")]
+    pub rows: u64,
+    /// The tensors that went into the graph.
+    #[prost(message, repeated, tag = "8")]
+    pub inputs: Vec<InferenceTensor>,
+    /// The tensors that came out and were answered.
+    #[prost(message, repeated, tag = "9")]
+    pub outputs: Vec<InferenceTensor>,
+}
+
+/// The longest caller's id that is kept whole, in bytes.
+pub const MAX_REQUEST_ID_BYTES: usize = 256;
+
+/// One tensor of an inference.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct InferenceTensor {
+    /// Name in the graph.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Type of the elements, the number that ONNX gives it (`TensorProto.DataType`).
+    #[prost(int32, tag = "2")]
+    pub data_type: i32,
+    /// Its dimensions.
+    #[prost(uint64, repeated, tag = "3")]
+    pub shape: Vec<u64>,
+    /// The elements in row-major order as the protocol's binary form has them: little-endian numbers,
+    /// `BOOL` as one byte, texts behind their length in four bytes. Absent when the request held too
+    /// much to be logged whole; then it is absent in all its tensors.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub data: Option<Bytes>,
 }
 
 /// What happened to a customer, joined later to the predictions by id or by customer and time.

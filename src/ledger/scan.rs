@@ -18,7 +18,7 @@ use super::frame::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKind, HeaderError, SEGMENT_HEADER_BYTES,
     SegmentHeader, frame_checksum,
 };
-use super::record::{Outcome, Prediction};
+use super::record::{Inference, Outcome, Prediction};
 
 /// Bytes read at once, both for frames and in the search behind an invalid one.
 const READ_BYTES: usize = 256 * 1024;
@@ -231,6 +231,8 @@ pub fn scan_frames<R: Read + Seek, E: From<std::io::Error>>(
 pub struct SegmentScan {
     /// Valid frames with a prediction.
     pub predictions: u64,
+    /// Valid frames with an inference.
+    pub inferences: u64,
     /// Valid frames with an outcome.
     pub outcomes: u64,
     /// Valid frames without payload.
@@ -246,6 +248,7 @@ pub struct SegmentScan {
 pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
     let mut scan = SegmentScan {
         predictions: 0,
+        inferences: 0,
         outcomes: 0,
         marks: 0,
         undecodable: 0,
@@ -270,6 +273,10 @@ pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
             match frame.kind {
                 FrameKind::Prediction => match Prediction::decode(frame.payload) {
                     Ok(_) => scan.predictions += 1,
+                    Err(_) => scan.undecodable += 1,
+                },
+                FrameKind::Inference => match Inference::decode(frame.payload) {
+                    Ok(_) => scan.inferences += 1,
                     Err(_) => scan.undecodable += 1,
                 },
                 FrameKind::Outcome => match Outcome::decode(frame.payload) {

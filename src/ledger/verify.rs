@@ -14,7 +14,7 @@ use super::error::LedgerError;
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
 use super::handle::ledger_directory;
 use super::lock::{DirectoryLock, lock_directory};
-use super::reading::{decode_outcome, decode_prediction, read_frames};
+use super::reading::{decode_inference, decode_outcome, decode_prediction, read_frames};
 use super::scan::SegmentEnd;
 use super::segment::{Segment, load_chain};
 
@@ -33,13 +33,15 @@ pub struct VerifyReport {
     pub predictions: u64,
     /// Scores in these predictions, one per model.
     pub scores: u64,
+    /// Inferences.
+    pub inferences: u64,
     /// Outcomes.
     pub outcomes: u64,
-    /// Time of the first prediction or received outcome, RFC 3339 in UTC.
+    /// Time of the first prediction, inference or received outcome, RFC 3339 in UTC.
     pub first_at: Option<String>,
     /// Time of the last one.
     pub last_at: Option<String>,
-    /// Predictions whose id occurred before; must be 0.
+    /// Predictions and inferences whose id occurred before; must be 0.
     pub duplicate_predictions: u64,
     /// Outcomes whose id occurred before; must be 0.
     pub duplicate_outcomes: u64,
@@ -165,6 +167,13 @@ impl Scan {
                     self.prediction_ids
                         .add(prediction_key(&prediction.prediction_id))?;
                 }
+                FrameKind::Inference => {
+                    let inference = decode_inference(segment, frame)?;
+                    report.inferences += 1;
+                    self.saw(inference.at_us);
+                    self.prediction_ids
+                        .add(prediction_key(&inference.prediction_id))?;
+                }
                 FrameKind::Outcome => {
                     let outcome = decode_outcome(segment, frame)?;
                     report.outcomes += 1;
@@ -215,6 +224,7 @@ impl std::fmt::Display for VerifyReport {
             "predictions  {} ({} scores)",
             self.predictions, self.scores
         )?;
+        writeln!(out, "inferences   {}", self.inferences)?;
         writeln!(out, "outcomes     {}", self.outcomes)?;
         if let (Some(first), Some(last)) = (&self.first_at, &self.last_at) {
             writeln!(out, "from         {first}\nto           {last}")?;

@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 use super::golden::Golden;
 use super::manifest::Manifest;
 use super::scoring::Scoring;
+use super::statistics::Statistics;
 use crate::features::view::View;
 use crate::features::views::Views;
+use crate::infer::Pace;
+use crate::ledger::InferenceTemplate;
 use crate::telemetry::model_latency;
 
 /// The largest `model.toml` or `golden.json` that is read, in bytes.
@@ -32,6 +35,49 @@ pub struct ModelVersion {
     pub scoring: Result<Scoring, Vec<String>>,
     /// Time spent in this version, per score.
     pub latency: metrics::Histogram,
+    /// Requests to it under `/v2`; shared by every load of this version.
+    pub statistics: Arc<Statistics>,
+    /// What the ledger's rows of its inferences have in common.
+    pub ledger_template: InferenceTemplate,
+    /// Whether it runs on a connection's thread.
+    pub pace: Pace,
+    /// What [`Files::digest`] was.
+    pub files_digest: [u8; 32],
+}
+
+/// The files of a version folder, read and not yet looked at.
+pub struct Files {
+    model: Vec<u8>,
+    manifest: Option<Vec<u8>>,
+    golden: Option<Vec<u8>>,
+    /// SHA-256 over all of them: another one, and the version has changed.
+    pub digest: [u8; 32],
+}
+
+impl Files {
+    /// Reads the files in `folder`.
+    ///
+    /// # Errors
+    /// Which one is missing, unreadable or too large.
+    pub fn read(folder: &Path) -> Result<Files, String> {
+        let model = read_file(&folder.join("model.onnx"), Limits::default().file_bytes)?
+            .ok_or("model.onnx is missing")?;
+        let manifest = read_file(&folder.join("model.toml"), MAX_SIDE_FILE_BYTES)?;
+        let golden = read_file(&folder.join("golden.json"), MAX_SIDE_FILE_BYTES)?;
+        let mut hasher = Sha256::new();
+        for file in [Some(&model), manifest.as_ref(), golden.as_ref()] {
+            // No file is not the same as an empty one, nor two files as their bytes in a row.
+            let length = file.map_or(u64::MAX, |file| file.len() as u64);
+            hasher.update(length.to_le_bytes());
+            hasher.update(file.map_or(&[][..], Vec::as_slice));
+        }
+        Ok(Files {
+            model,
+            manifest,
+            golden,
+            digest: hasher.finalize().into(),
+        })
+    }
 }
 
 impl std::fmt::Debug for ModelVersion {
@@ -41,30 +87,29 @@ impl std::fmt::Debug for ModelVersion {
 }
 
 impl ModelVersion {
-    /// Loads the version in `folder` and checks it against the views.
+    /// Builds the version from its files and checks it against the views.
     ///
     /// # Errors
-    /// The reason the version cannot be served, naming the file: unreadable, refused by the
-    /// runtime, a manifest that does not fit graph or views, a golden row not reproduced. A
-    /// version without manifest is not refused for what does not bind: see
-    /// [`ModelVersion::scoring`].
-    pub fn load(folder: &Path, name: &str, version: &str, views: &Views) -> Result<Self, String> {
-        let limits = Limits::default();
-        let bytes = read_file(&folder.join("model.onnx"), limits.file_bytes)?
-            .ok_or("model.onnx is missing")?;
-        let manifest_bytes = read_file(&folder.join("model.toml"), MAX_SIDE_FILE_BYTES)?;
-        let golden_bytes = read_file(&folder.join("golden.json"), MAX_SIDE_FILE_BYTES)?;
-
+    /// The reason the version cannot be served, naming the file: refused by the runtime, a
+    /// manifest that does not fit graph or views, a golden row not reproduced. A version without
+    /// manifest is not refused for what does not bind: see [`ModelVersion::scoring`].
+    pub fn build(
+        files: Files,
+        name: &str,
+        version: &str,
+        views: &Views,
+        statistics: Arc<Statistics>,
+    ) -> Result<Self, String> {
         let mut hasher = Sha256::new();
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(&bytes);
-        hasher.update(manifest_bytes.as_deref().unwrap_or_default());
+        hasher.update((files.model.len() as u64).to_le_bytes());
+        hasher.update(&files.model);
+        hasher.update(files.manifest.as_deref().unwrap_or_default());
         let digest = hasher.finalize().into();
 
-        let graph = Model::from_bytes_with(&bytes, &limits)
+        let graph = Model::from_bytes_with(&files.model, &Limits::default())
             .map_err(|error| format!("model.onnx: {error}"))?;
-        let manifest = manifest_bytes.as_deref().map(parse_manifest).transpose()?;
-        if let Some(golden_bytes) = golden_bytes {
+        let manifest = files.manifest.as_deref().map(parse_manifest).transpose()?;
+        if let Some(golden_bytes) = files.golden {
             let golden: Golden = serde_json::from_slice(&golden_bytes)
                 .map_err(|error| format!("golden.json: {error}"))?;
             golden.check(&graph)?;
@@ -86,6 +131,10 @@ impl ModelVersion {
             manifest,
             scoring,
             latency: model_latency(name, version),
+            statistics,
+            ledger_template: InferenceTemplate::new(name, version, &digest),
+            pace: Pace::default(),
+            files_digest: files.digest,
         })
     }
 }
@@ -135,6 +184,8 @@ fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
         .to_string_lossy()
         .into_owned();
     let size = match std::fs::metadata(path) {
+        // What is no file (a pipe, a folder) might never end.
+        Ok(metadata) if !metadata.is_file() => return Err(format!("{name}: is not a file")),
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{name}: {error}")),

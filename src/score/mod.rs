@@ -20,6 +20,7 @@ use crate::features::value::Value;
 use crate::features::view::{ValueError, View};
 use crate::features::views::Views;
 use crate::ledger::{self, AppendError, Ledger};
+use crate::models::catalog::FindError;
 use crate::models::repository::Repository;
 use crate::models::scoring::{Scored, Scoring};
 use crate::models::version::ModelVersion;
@@ -78,7 +79,7 @@ pub enum ScoreError {
     )]
     UnknownCustomer { customer_id: String },
     #[error("models[{index}]: {problem}")]
-    UnknownModel { index: usize, problem: String },
+    UnknownModel { index: usize, problem: FindError },
     #[error(
         "models[{index}]: model {name} version {version} does not bind to a customer view: {problems}"
     )]
@@ -111,9 +112,9 @@ pub enum ScoreError {
 /// Everything a score needs.
 pub struct Scorer {
     pub views: Views,
-    pub repository: Repository,
+    pub repository: Arc<Repository>,
     pub store: Arc<dyn OnlineStore>,
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     timers: StageTimers,
     counters: FeatureCounters,
 }
@@ -121,9 +122,9 @@ pub struct Scorer {
 impl Scorer {
     pub fn new(
         views: Views,
-        repository: Repository,
+        repository: Arc<Repository>,
         store: Arc<dyn OnlineStore>,
-        ledger: Ledger,
+        ledger: Arc<Ledger>,
     ) -> Scorer {
         let timers = StageTimers::default();
         let counters = FeatureCounters::new(&views, CUSTOMER);
@@ -167,7 +168,9 @@ impl Scorer {
 
         let now_us = clock::now_us();
         let mut needed = vec![false; view.features().len()];
-        for (_, scoring) in &models {
+        for version in &models {
+            let scoring =
+                scoring_over(version, view).map_err(|problem| failed(version, problem))?;
             for &column in &scoring.features {
                 needed[column] = true;
             }
@@ -182,12 +185,9 @@ impl Scorer {
         let mut mark = self.timers.features(read);
 
         let mut predictions = Vec::with_capacity(models.len());
-        for (version, scoring) in models {
-            let failed = |problem: String| ScoreError::Model {
-                name: version.name.clone(),
-                version: version.version.clone(),
-                problem,
-            };
+        for version in models {
+            let failed = |problem| failed(&version, problem);
+            let scoring = scoring_over(&version, view).map_err(failed)?;
             let mut rows = scoring
                 .score(&version.graph, &assembled.batch)
                 .map_err(failed)?;
@@ -207,15 +207,15 @@ impl Scorer {
                 }
                 _ => None,
             };
-            mark = self.timers.model(version, mark);
+            mark = self.timers.model(&version, mark);
             predictions.push(Prediction {
-                version: Arc::clone(version),
+                version,
                 scored,
                 reasons,
             });
         }
 
-        let prediction_id = Uuid::now_v7();
+        let prediction_id = clock::new_id_at(now_us);
         let answer = ScoreAnswer {
             prediction_id,
             predictions,
@@ -227,44 +227,39 @@ impl Scorer {
         Ok(answer)
     }
 
+    /// The versions to run, each of which binds to `view`. They are held by this request: a
+    /// version that is replaced meanwhile goes on to answer it.
     fn choose_models(
         &self,
         request: &ScoreRequest,
         view: &Arc<View>,
-    ) -> Result<Vec<(&Arc<ModelVersion>, &Scoring)>, ScoreError> {
-        let mut chosen = Vec::new();
+    ) -> Result<Vec<Arc<ModelVersion>>, ScoreError> {
         let Some(names) = &request.models else {
-            for version in self.repository.champions() {
-                if let Ok(scoring) = &version.scoring
-                    && scoring.view.name == view.name
-                {
-                    chosen.push((version, scoring));
-                }
-            }
+            let catalog = self.repository.catalog();
+            let champions = catalog.champions().iter();
+            let bound = champions.filter(|version| scoring_over(version, view).is_ok());
+            let chosen: Vec<Arc<ModelVersion>> = bound.cloned().collect();
             return if chosen.is_empty() {
                 Err(ScoreError::NoModels)
             } else {
                 Ok(chosen)
             };
         };
+        let mut chosen = Vec::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
             let version = self
                 .repository
                 .find(name, None)
                 .map_err(|problem| ScoreError::UnknownModel { index, problem })?;
-            let unbound = |problems: String| ScoreError::Unbound {
-                index,
-                name: version.name.clone(),
-                version: version.version.clone(),
-                problems,
-            };
-            match &version.scoring {
-                Ok(scoring) if scoring.view.name == view.name => chosen.push((version, scoring)),
-                Ok(scoring) => {
-                    return Err(unbound(format!("it reads view {}", scoring.view.name)));
-                }
-                Err(problems) => return Err(unbound(problems.join("; "))),
+            if let Err(problems) = scoring_over(&version, view) {
+                return Err(ScoreError::Unbound {
+                    index,
+                    name: version.name.clone(),
+                    version: version.version.clone(),
+                    problems,
+                });
             }
+            chosen.push(version);
         }
         Ok(chosen)
     }
@@ -296,6 +291,26 @@ impl Scorer {
             }
         }
         quality
+    }
+}
+
+/// How a version is scored over `view`.
+///
+/// # Errors
+/// Why it is not.
+fn scoring_over<'a>(version: &'a ModelVersion, view: &View) -> Result<&'a Scoring, String> {
+    match &version.scoring {
+        Ok(scoring) if scoring.view.name == view.name => Ok(scoring),
+        Ok(scoring) => Err(format!("it reads view {}", scoring.view.name)),
+        Err(problems) => Err(problems.join("; ")),
+    }
+}
+
+fn failed(version: &ModelVersion, problem: String) -> ScoreError {
+    ScoreError::Model {
+        name: version.name.clone(),
+        version: version.version.clone(),
+        problem,
     }
 }
 

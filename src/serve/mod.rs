@@ -1,16 +1,19 @@
 //! The server: opens what it serves, listens, and stops without losing anything.
 //!
 //! [`Server::open`] loads views, models, store and ledger, off the request path. [`Server::run`]
-//! serves until the shutdown future resolves, and then: readiness turns to 503, no new
-//! connections are taken, requests in flight are finished (bounded by `shutdown_timeout`), the
-//! ledger is drained and synced, and the store is closed.
+//! serves until the shutdown future resolves, and then: readiness turns to 503 and everything is
+//! served on for `shutdown_delay`, no new connections are taken, requests in flight are finished
+//! (bounded by `shutdown_timeout`), the ledger is drained and synced, and the store is closed.
 //!
 //! * [`listener`] – connections, their limits and their end.
 //! * [`http`] – the routes.
+//! * [`grpc`] – the calls.
 
+pub mod grpc;
 pub mod http;
 pub mod listener;
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +21,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use self::listener::Protocol;
+
+use crate::admission::{self, Admission};
 use crate::config::Config;
 use crate::features::views::Views;
+use crate::infer::Inference;
 use crate::ledger::{Ledger, LedgerOptions};
 use crate::models::repository::Repository;
 use crate::score::Scorer;
@@ -30,6 +37,9 @@ use crate::telemetry;
 /// What the handlers share.
 pub struct App {
     pub scorer: Scorer,
+    pub inference: Arc<Inference>,
+    /// Who may run now; shared with `inference`.
+    pub admission: Admission,
     pub config: Config,
     pub metrics: PrometheusHandle,
     /// Set when shutdown has begun: not ready any more, but still answering.
@@ -37,6 +47,11 @@ pub struct App {
 }
 
 impl App {
+    /// Requests that run or wait for a place.
+    pub fn in_flight(&self) -> usize {
+        self.admission.in_flight() + self.admission.waiting()
+    }
+
     /// Why the server is not ready to score; empty when it is.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -85,11 +100,26 @@ impl Server {
         };
         let ledger = Ledger::open(data_dir, options).map_err(|error| error.to_string())?;
         let store: Arc<dyn OnlineStore> = Arc::new(open_store(data_dir)?);
+        let repository = Arc::new(repository);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let admission = Admission::new(admission::Limits {
+            concurrency: config.max_concurrency.unwrap_or(cores),
+            queue: config.max_queue,
+        });
+        let ledger = Arc::new(ledger);
+        let inference = Arc::new(Inference::new(
+            Arc::clone(&repository),
+            admission.clone(),
+            Arc::clone(&ledger),
+            &config,
+        ));
         let scorer = Scorer::new(views, repository, store, ledger);
         let stopping = AtomicBool::new(false);
         Ok(Server {
             app: Arc::new(App {
                 scorer,
+                inference,
+                admission,
                 config,
                 metrics,
                 stopping,
@@ -102,39 +132,44 @@ impl Server {
         &self.app
     }
 
-    /// Serves on `listener` until `shutdown` resolves, then finishes what is in flight.
+    /// Serves on `listener`, and gRPC on the address that the configuration may have for it, until
+    /// `shutdown` resolves; then finishes what is in flight.
     ///
     /// # Errors
-    /// When records accepted by the ledger could not be written to the end.
+    /// When gRPC's address cannot be listened on, or records accepted by the ledger could not be
+    /// written to the end.
     pub async fn run(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), String> {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        tracing::info!(address = %address, "listening");
-        let router = http::router(Arc::clone(&self.app));
-        let upkeep = async {
-            // Histograms keep samples until they are folded in; do so even when nobody scrapes.
-            loop {
-                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-                self.app.metrics.run_upkeep();
-            }
-        };
-        let stop = async {
-            tokio::select! {
-                () = shutdown => {}
-                () = upkeep => {}
-            }
-            tracing::info!("stopping: no new connections, finishing requests in flight");
-            self.app.stopping.store(true, Ordering::Relaxed);
-        };
         let limits = listener::Limits {
             max_connections: self.app.config.max_connections,
             idle_timeout: listener::IDLE_TIMEOUT,
             shutdown_timeout: self.app.config.shutdown_timeout,
         };
-        let unfinished = listener::serve(listener, router, limits, stop).await;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = listener::Threads::start(cores, limits)
+            .map_err(|error| format!("cannot start the threads that serve: {error}"))?;
+        let grpc_listener = self.listen_for_grpc().await?;
+        let grpc_address = grpc_listener
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        tracing::info!(
+            address = %address,
+            grpc = grpc_address.map(tracing::field::display),
+            "listening"
+        );
+        self.accept(&threads, &listener, grpc_listener.as_ref(), shutdown)
+            .await;
+        tracing::info!(
+            connections = threads.open(),
+            in_flight = self.app.in_flight(),
+            "draining"
+        );
+        drop((listener, grpc_listener));
+        let unfinished = self.drain(threads).await?;
         if unfinished > 0 {
             tracing::warn!(
                 connections = unfinished,
@@ -149,6 +184,81 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+
+    /// Takes connections until `shutdown` resolves and the delay after it has passed.
+    async fn accept(
+        &self,
+        threads: &listener::Threads,
+        http_listener: &TcpListener,
+        grpc_listener: Option<&TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let accepting = async {
+            let stack = http::stack::Stack::new(Arc::clone(&self.app));
+            let accept_http = threads.accept(http_listener, Protocol::Http(stack));
+            match grpc_listener {
+                Some(grpc_listener) => {
+                    let calls = grpc::router(Arc::clone(&self.app));
+                    let accept_grpc = threads.accept(grpc_listener, Protocol::Grpc(calls));
+                    tokio::join!(accept_http, accept_grpc);
+                }
+                None => accept_http.await,
+            }
+        };
+        let mut accepting = std::pin::pin!(accepting);
+        tokio::select! {
+            () = shutdown => {}
+            () = &mut accepting => {}
+            () = self.upkeep() => {}
+        }
+        // Not ready any more, and still serving: whoever spreads requests over servers needs time to
+        // notice.
+        self.app.stopping.store(true, Ordering::Relaxed);
+        let delay = self.app.config.shutdown_delay;
+        if !delay.is_zero() {
+            tracing::info!(
+                delay_s = delay.as_secs_f64(),
+                "stopping: not ready any more"
+            );
+        }
+        // Also without a delay: those who are connected already are served.
+        let _ = tokio::time::timeout(delay, accepting).await;
+    }
+
+    /// Lets the threads finish, and says each second how far they are. Returns how many connections
+    /// had to be cut off.
+    async fn drain(&self, threads: listener::Threads) -> Result<usize, String> {
+        let progress = async {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tracing::info!(in_flight = self.app.in_flight(), "draining");
+            }
+        };
+        tokio::select! {
+            unfinished = tokio::task::spawn_blocking(move || threads.finish()) => {
+                unfinished.map_err(|error| error.to_string())
+            }
+            () = progress => Ok(0),
+        }
+    }
+
+    async fn listen_for_grpc(&self) -> Result<Option<TcpListener>, String> {
+        let Some(address) = self.app.config.grpc_listen_address()? else {
+            return Ok(None);
+        };
+        let listener = TcpListener::bind(address).await;
+        listener
+            .map(Some)
+            .map_err(|error| format!("grpc_listen: cannot bind {address}: {error}"))
+    }
+
+    /// Folds the samples of histograms in, which are kept until then, also when nobody scrapes.
+    async fn upkeep(&self) {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            self.app.metrics.run_upkeep();
+        }
+    }
 }
 
 /// Loads views and models; a refused version is logged and counted, and an error when strict.
@@ -157,13 +267,13 @@ impl Server {
 /// Every problem, one line each.
 pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> {
     let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
-    let repository = Repository::load(&config.models, &views);
+    let repository = Repository::open(&config.models, &views);
     let mut problems = Vec::new();
     if let Some(reason) = repository.unreadable() {
         tracing::error!(reason, "not ready: no models");
         problems.push(reason.to_owned());
     }
-    for entry in repository.entries() {
+    for entry in repository.catalog().entries() {
         let ready = metrics::gauge!(
             "bellwether_model_ready", "model" => entry.name.clone(), "version" => entry.version.clone()
         );

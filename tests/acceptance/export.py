@@ -6,11 +6,12 @@ from server import succeed
 
 
 def export(data_dir, output):
-    """Exports the ledger of a stopped server; returns (predictions, outcomes) as data frames."""
+    """Exports the ledger of a stopped server; returns (predictions, inferences, outcomes) as data
+    frames."""
     succeed(
         "ledger", "export", "--data-dir", data_dir, "--format", "parquet", "--output", output, timeout=600
     )
-    return read(output, "predictions"), read(output, "outcomes")
+    return tuple(read(output, table) for table in ("predictions", "inferences", "outcomes"))
 
 
 def read(output, table):

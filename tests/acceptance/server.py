@@ -2,6 +2,7 @@
 stopped or killed. Nothing here sleeps and hopes: every wait is for something seen, up to a deadline.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -73,7 +74,8 @@ class Answer:
 
     def error(self):
         """The message of an error answer, whose body must be exactly {"error": "..."}."""
-        assert 400 <= self.status < 500, f"expected a 4xx, got {self}"
+        # 501 is a refusal too: of a part of the protocol that the server does not have.
+        assert 400 <= self.status < 500 or self.status == 501, f"expected a refusal, got {self}"
         body = self.json()
         assert list(body) == ["error"], f"an error has one field, `error`: {self}"
         assert isinstance(body["error"], str) and body["error"].strip(), f"the error says nothing: {self}"
@@ -154,20 +156,24 @@ class Server:
         models=MODELS,
         features=FEATURES,
         listen="127.0.0.1:0",
+        grpc_listen=None,
         arguments=(),
         env=None,
         cwd=None,
         start_seconds=START_SECONDS,
+        wait_until_ready=True,
     ):
-        """With `None` for data_dir, models, features or listen that flag is left out."""
+        """With `None` for data_dir, models, features, listen or grpc_listen that flag is left out."""
         command = [str(BINARY), "serve"]
         flags = {"--listen": listen, "--data-dir": data_dir, "--models": models, "--features": features}
+        flags["--grpc-listen"] = grpc_listen
         for flag, value in flags.items():
             if value is not None:
                 command += [flag, str(value)]
         command += map(str, arguments)
         self.log = []
         self.address = None
+        self.grpc_address = None
         self._listening = threading.Event()
         self._clients = []
         # In an empty directory of its own no bellwether.toml is picked up by accident.
@@ -184,7 +190,7 @@ class Server:
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        self._wait_until_ready(start_seconds)
+        self._wait_until_ready(start_seconds, wait_until_ready)
 
     def _read_log(self):
         for line in self.process.stderr:
@@ -196,11 +202,12 @@ class Server:
                 except ValueError:
                     continue
                 if entry.get("message") == "listening":
+                    self.grpc_address = entry.get("grpc")
                     self.address = entry["address"]
                     self._listening.set()
         self._listening.set()  # the log has ended: nobody need wait any longer
 
-    def _wait_until_ready(self, seconds):
+    def _wait_until_ready(self, seconds, ready_is_wanted=True):
         deadline = time.monotonic() + seconds
         self._listening.wait(seconds)
         if self.address is None:
@@ -209,7 +216,7 @@ class Server:
             raise AssertionError(
                 f"not listening ({seconds} s, exit code {self.process.returncode}):\n" + self.log_text()
             )
-        while True:
+        while ready_is_wanted:
             client = Client(self.address)
             try:
                 ready = client.get("/readyz")
@@ -223,6 +230,14 @@ class Server:
                 self.kill()
                 raise AssertionError(f"/readyz answers {ready}:\n" + self.log_text())
             time.sleep(0.02)  # between two looks at /readyz
+
+    def entries(self):
+        """The entries of the log so far."""
+        entries = []
+        for text in self.log:
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(text))
+        return entries
 
     def log_text(self):
         return "\n".join(self.log)

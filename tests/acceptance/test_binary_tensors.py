@@ -383,7 +383,7 @@ WRONG = [
     ("both forms of data", {"inputs": pair_request(json_data=[1, 2])}, ["inputs[0]", "data", "both"]),
     (
         "neither form of data",
-        {"inputs": pair_request({"parameters": {}}, b""), "status": 422},
+        {"inputs": pair_request({"parameters": {}}, b"")},
         ["inputs[0]", "neither"],
     ),
     ("another datatype", {"inputs": pair_request({"datatype": "INT32"})}, ["x_FP32", "FP32", "INT32"]),
@@ -397,12 +397,12 @@ WRONG = [
     ("another number of rows", {"inputs": pair_request({"shape": [2, 2]}, bytes(8))}, ["x_FP32", "16", "8"]),
     (
         "classification",
-        {"outputs": [{"name": "y_FP32", "parameters": {"classification": 2}}]},
+        {"outputs": [{"name": "y_FP32", "parameters": {"classification": 2}}], "status": 501},
         ["classification"],
     ),
     (
         "shared memory",
-        {"outputs": [{"name": "y_FP32", "parameters": {"shared_memory_region": "a"}}]},
+        {"outputs": [{"name": "y_FP32", "parameters": {"shared_memory_region": "a"}}], "status": 501},
         ["shared_memory_region"],
     ),
 ]

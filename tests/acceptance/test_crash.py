@@ -12,6 +12,7 @@ import threading
 import time
 
 from export import export
+from models import reference
 from server import ANSWER_SECONDS, Server, succeed
 from telco import VARIED
 
@@ -159,7 +160,7 @@ def test_a_kill_loses_nothing_that_was_promised(data_dir, tmp_path):
 
     # the ledger is sound,
     succeed("ledger", "verify", "--data-dir", data_dir, timeout=600)
-    predictions, outcomes = export(data_dir, tmp_path / "tables")
+    predictions, _, outcomes = export(data_dir, tmp_path / "tables")
 
     # every acknowledged outcome is there, none twice, and none that nobody sent,
     outcome_ids = outcomes["outcome_id"].to_list()
@@ -185,13 +186,16 @@ def test_a_kill_loses_nothing_that_was_promised(data_dir, tmp_path):
 
 
 def test_kills_one_after_another_lose_nothing(data_dir, tmp_path):
-    acknowledged = []
+    acknowledged, inferred = [], []
+    inputs = reference("churn").oip_inputs(VARIED[:1])
     for generation in range(5):
         # Given a server that recovered from the last kill and acknowledges an outcome,
         server = Server(data_dir)
         client = server.client()
         client.store("again", VARIED[generation])
         prediction_id = client.score("again")["prediction_id"]
+        answer = client.post("/v2/models/churn/infer", {"inputs": inputs})
+        inferred.append(answer.json()["parameters"]["prediction_id"])
         outcome = {
             "outcome_id": f"generation-{generation}",
             "prediction_id": prediction_id,
@@ -203,7 +207,8 @@ def test_kills_one_after_another_lose_nothing(data_dir, tmp_path):
         server.kill()
     # then everything is there, for an outcome's fsync covers what was written before it.
     succeed("ledger", "verify", "--data-dir", data_dir)
-    predictions, outcomes = export(data_dir, tmp_path / "tables")
+    predictions, inferences, outcomes = export(data_dir, tmp_path / "tables")
+    assert inferences["prediction_id"].to_list() == inferred
     assert outcomes["outcome_id"].to_list() == [outcome_id for outcome_id, _ in acknowledged]
     assert outcomes["prediction_id"].to_list() == [prediction_id for _, prediction_id in acknowledged]
     assert {prediction_id for _, prediction_id in acknowledged} == set(predictions["prediction_id"])

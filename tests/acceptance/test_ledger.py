@@ -2,13 +2,16 @@
 given, checkable and readable by other tools."""
 
 import json
+import struct
 from datetime import datetime, timedelta, timezone
 
 import duckdb
+import numpy
 import polars
 import pytest
 
 from export import export
+from models import reference
 from server import FEATURES, MODELS, Server, refuse, succeed
 from telco import VARIED, customer
 
@@ -48,7 +51,7 @@ def recorded(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(recorded, tmp_path_factory):
     output = tmp_path_factory.mktemp("export") / "tables"
-    predictions, outcomes = export(recorded[0], output)
+    predictions, _, outcomes = export(recorded[0], output)
     return output, predictions, outcomes
 
 
@@ -128,6 +131,90 @@ def test_every_outcome_is_one_row(recorded, exported):
             assert row["occurred_at"] == datetime.fromisoformat(outcome["occurred_at"])
 
 
+# Inferences: tensors in, tensors out.
+
+
+def as_bytes(tensor):
+    """A tensor of JSON as one whose data are bytes behind it, and those bytes."""
+    if tensor["datatype"] == "BYTES":
+        texts = [text.encode() for text in tensor["data"]]
+        data = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    else:
+        kind = {"FP32": numpy.float32, "INT64": numpy.int64}[tensor["datatype"]]
+        numbers = [numpy.nan if number is None else number for number in tensor["data"]]
+        data = numpy.array(numbers, dtype=kind).tobytes()
+    head = {name: tensor[name] for name in ("name", "shape", "datatype")}
+    return {**head, "parameters": {"binary_data_size": len(data)}}, data
+
+
+def infer_bytes(client, path, tensors, **fields):
+    pairs = [as_bytes(tensor) for tensor in tensors]
+    head = json.dumps({"inputs": [tensor for tensor, _ in pairs], **fields}).encode()
+    body = head + b"".join(data for _, data in pairs)
+    return client.request("POST", path, body, {"Inference-Header-Content-Length": str(len(head))})
+
+
+def tensors_of(listed):
+    """Tensors as the table holds them: by name, and of each type what it can hold."""
+
+    def held(tensor):
+        data = tensor["data"]
+        if tensor["datatype"] == "FP32":
+            data = [None if number is None else numpy.float32(number).item() for number in data]
+        return {"datatype": tensor["datatype"], "shape": tensor["shape"], "data": data}
+
+    return {tensor["name"]: held(tensor) for tensor in listed}
+
+
+def test_every_inference_is_one_row_with_what_was_sent_and_answered(data_dir, tmp_path):
+    path = "/v2/models/churn/infer"
+    sent = [reference("churn").oip_inputs(rows) for rows in (VARIED, VARIED[:1], VARIED[1:3])]
+    with Server(data_dir) as server:
+        client = server.client()
+        answers = [
+            client.post(path, {"id": "first", "inputs": sent[0]}),
+            client.post("/v2/models/churn/versions/1/infer", {"inputs": sent[1]}),
+            infer_bytes(client, path, sent[2], id="third"),
+        ]
+        assert [answer.status for answer in answers] == [200] * 3, answers
+        replies = [answer.json() for answer in answers]
+        # What is refused leaves no row.
+        assert client.post(path, {"inputs": sent[0][1:]}).status == 400
+        outcome = {"prediction_id": replies[0]["parameters"]["prediction_id"], "outcome": "churn"}
+        assert client.post("/v1/outcomes", outcome).status == 200
+    report = json.loads(succeed("ledger", "verify", "--data-dir", data_dir, "--json").stdout)
+    assert (report["predictions"], report["inferences"], report["outcomes"]) == (0, 3, 1)
+
+    _, inferences, outcomes = export(data_dir, tmp_path / "tables")
+    rows = {row["prediction_id"]: row for row in inferences.to_dicts()}
+    assert len(rows) == len(inferences) == 3
+    for inputs, reply, request_id in zip(sent, replies, ["first", None, "third"]):
+        row = rows[reply["parameters"]["prediction_id"]]
+        assert (row["model"], row["version"], row["request_id"]) == ("churn", "1", request_id)
+        assert row["rows"] == inputs[0]["shape"][0]
+        assert row["model_digest"]
+        assert json.loads(row["inputs"]) == tensors_of(inputs)
+        assert json.loads(row["outputs"]) == tensors_of(reply["outputs"])
+    assert outcomes["prediction_id"].to_list() == [replies[0]["parameters"]["prediction_id"]]
+    assert inferences["at"].dtype == polars.Datetime("us", "UTC")
+
+
+def test_of_a_large_inference_the_shapes_are_kept(data_dir, tmp_path):
+    inputs = reference("churn").oip_inputs(VARIED[:1] * 2000)
+    with Server(data_dir) as server:
+        reply = server.client().post("/v2/models/churn/infer", {"inputs": inputs}).json()
+    _, inferences, _ = export(data_dir, tmp_path / "tables")
+    (row,) = inferences.to_dicts()
+    assert row["prediction_id"] == reply["parameters"]["prediction_id"]
+    assert row["rows"] == 2000
+    for tensors, listed in ((row["inputs"], inputs), (row["outputs"], reply["outputs"])):
+        without = {name: {**tensor, "data": None} for name, tensor in tensors_of(listed).items()}
+        assert json.loads(tensors) == without
+
+
+# Other tools.
+
+
 def test_duckdb_reads_the_same_and_joins_the_two(recorded, exported):
     _, answers, _ = recorded
     output, predictions, _ = exported
@@ -149,9 +236,10 @@ def test_an_empty_ledger_exports_tables_without_rows(data_dir, tmp_path):
     with Server(data_dir):
         pass
     succeed("ledger", "verify", "--data-dir", data_dir)
-    predictions, outcomes = export(data_dir, tmp_path / "tables")
-    assert len(predictions) == len(outcomes) == 0
+    predictions, inferences, outcomes = export(data_dir, tmp_path / "tables")
+    assert len(predictions) == len(inferences) == len(outcomes) == 0
     assert "prediction_id" in predictions.columns and "outcome_id" in outcomes.columns
+    assert {"prediction_id", "inputs", "outputs"} <= set(inferences.columns)
 
 
 def test_a_directory_in_use_is_neither_verified_nor_exported(data_dir, tmp_path):
@@ -209,7 +297,7 @@ def test_a_torn_tail_is_discarded_and_the_rest_is_kept(data_dir, tmp_path):
     with Server(data_dir) as server:
         assert server.client().score("c")["prediction_id"]
     succeed("ledger", "verify", "--data-dir", data_dir)
-    predictions, outcomes = export(data_dir, tmp_path / "tables")
+    predictions, _, outcomes = export(data_dir, tmp_path / "tables")
     assert {a["prediction_id"] for a in answers} < set(predictions["prediction_id"])
     assert len(set(predictions["prediction_id"])) == len(answers) + 1
     assert outcomes["prediction_id"].to_list() == [answers[-1]["prediction_id"]]

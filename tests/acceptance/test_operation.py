@@ -152,7 +152,14 @@ ROUTES = [
     ("get", "/v2/models/{}/versions/{}"),
     ("get", "/v2/models/{}/versions/{}/ready"),
     ("post", "/v2/models/{}/versions/{}/infer"),
+    ("get", "/v2/models/{}/config"),
+    ("get", "/v2/models/{}/versions/{}/config"),
+    ("get", "/v2/models/stats"),
+    ("get", "/v2/models/{}/stats"),
+    ("get", "/v2/models/{}/versions/{}/stats"),
     ("post", "/v2/repository/index"),
+    ("post", "/v2/repository/models/{}/load"),
+    ("post", "/v2/repository/models/{}/unload"),
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -174,7 +181,9 @@ def test_every_described_route_answers(client, openapi):
         "/v2/models/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
         "/v2/models/{}/versions/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
         "/v2/repository/index": {},
+        "/invocations": {"dataframe_records": VARIED[:1]},
     }
+    queries = {"/invocations": "?model=churn"}
     for path, methods in openapi["paths"].items():
         template = without_names(path)
         for method, operation in methods.items():
@@ -186,11 +195,14 @@ def test_every_described_route_answers(client, openapi):
                 value = "1" if "version" in name else "churn" if "/models/" in path else "described"
                 filled = filled.replace("{%s}" % name, value)
             body = bodies.get(template, {}) if method in ("put", "post", "patch") else None
-            answer = client.request(method.upper(), filled, body)
+            answer = client.request(method.upper(), filled + queries.get(path, ""), body)
             assert answer.status < 300, f"{method} {filled}: {answer}"
             assert str(answer.status) in operation["responses"], (
                 f"{method} {path}: {answer.status} is not described"
             )
+            if path.endswith("/unload"):
+                # The other tests need it.
+                assert client.post(filled.removesuffix("unload") + "load", {}).status == 200
 
 
 def test_every_reference_in_the_description_leads_somewhere(openapi):

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use bellwether::ledger::{
-    Contribution, Feature, FeatureSource, FeatureValue, Ledger, LedgerOptions, Outcome, Prediction,
-    Reasons, Score,
+    Contribution, Feature, FeatureSource, FeatureValue, InferenceRow, InferenceTemplate, Ledger,
+    LedgerOptions, Outcome, Prediction, Reasons, Score,
 };
+use onnx_ml::Tensor;
 use uuid::Uuid;
 
 /// A prediction as a telecom customer's score request makes it: `features` features and one model.
@@ -51,6 +52,19 @@ pub fn prediction(number: u64, features: usize) -> Prediction {
             }),
         }],
     }
+}
+
+/// The row of a usual inference: thirty floats in, a label and two probabilities out.
+pub fn inference(template: &InferenceTemplate, id: Uuid) -> InferenceRow {
+    let input = Tensor::new(&[1, 30], vec![0.25_f32; 30]).unwrap();
+    let label = Tensor::vector(vec![1_i64]);
+    let probabilities = Tensor::new(&[1, 2], vec![0.25_f32, 0.75]).unwrap();
+    let at_us = 1_700_000_000_000_000;
+    let mut row = InferenceRow::begin(template, id, at_us, Some("r-17"), 1, 16 * 1024);
+    row.input("input", &input);
+    row.output("label", &label);
+    row.output("probabilities", &probabilities);
+    row.finish().unwrap()
 }
 
 /// An outcome with this id and this word for what happened.

@@ -1,12 +1,11 @@
-//! From rows to encoded chunks: predictions as they come, outcomes after a look at what is already
-//! recorded.
+//! From rows to encoded chunks: predictions and inferences as they come, outcomes after a look at
+//! what is already recorded.
 
 use super::super::error::{AppendError, OutcomeError};
-use super::super::frame::{FrameKind, push_record};
+use super::super::frame::{FrameKind, frames_in, push_copy, push_record};
 use super::super::handle::Receipt;
 use super::super::index::IndexEntry;
 use super::super::queue::QueuedOutcome;
-use super::super::record::Prediction;
 use super::{Waiter, Writer};
 
 /// Encoded bytes that go into one write.
@@ -22,29 +21,32 @@ pub(super) struct Chunk {
     pub(super) rows: usize,
     pub(super) queue_bytes: usize,
     pub(super) predictions: u64,
+    pub(super) inferences: u64,
     /// The outcomes in it, to be indexed once it is durable.
     pub(super) entries: Vec<IndexEntry>,
 }
 
 impl Writer {
-    pub(super) fn encode_predictions(&mut self, predictions: Vec<Prediction>, queue_bytes: usize) {
+    /// Rows come as frames that lack only what the segment decides.
+    pub(super) fn encode_rows(&mut self, rows: Vec<Vec<u8>>) {
         let mut chunk = Chunk::default();
-        for prediction in predictions {
-            push_record(
+        for frame in rows.iter().flat_map(|frames| frames_in(frames)) {
+            push_copy(
                 &mut chunk.bytes,
+                &frame,
                 self.segment.seed,
                 self.segment.synced,
-                FrameKind::Prediction,
-                &prediction,
             );
             chunk.rows += 1;
-            chunk.predictions += 1;
+            chunk.queue_bytes += frame.bytes.len();
+            match frame.kind {
+                FrameKind::Inference => chunk.inferences += 1,
+                _ => chunk.predictions += 1,
+            }
             if chunk.bytes.len() >= CHUNK_BYTES {
                 self.push_chunk(std::mem::take(&mut chunk));
             }
         }
-        // All bytes are released with the last chunk: late by a few writes, never early.
-        chunk.queue_bytes = queue_bytes;
         self.push_chunk(chunk);
     }
 

@@ -202,17 +202,17 @@ impl Writer {
         }
     }
 
-    /// Writes the predictions that are in the queue. A caller does this when the writer thread is
+    /// Writes the predictions and inferences that are in the queue. A caller does this when the writer thread is
     /// late because the machine gives it no time; it only writes, and leaves syncs, repairs and
     /// outcomes to the thread.
     pub fn help(&mut self) {
         if !self.takes_rows() || self.closing_since.is_some() {
             return;
         }
-        let (predictions, bytes) = self.queue.take_late_predictions();
-        if !predictions.is_empty() {
+        let rows = self.queue.take_late_rows();
+        if !rows.is_empty() {
             self.active_until = Instant::now() + STAY_ACTIVE;
-            self.encode_predictions(predictions, bytes);
+            self.encode_rows(rows);
             self.write_backlog();
         }
     }
@@ -248,9 +248,9 @@ impl Writer {
         if let Some(report) = taken.sync {
             self.finish_sync(report);
         }
-        if !taken.predictions.is_empty() || !taken.outcomes.is_empty() {
+        if !taken.rows.is_empty() || !taken.outcomes.is_empty() {
             self.active_until = Instant::now() + STAY_ACTIVE;
-            self.encode_predictions(taken.predictions, taken.prediction_bytes);
+            self.encode_rows(taken.rows);
             self.encode_outcomes(taken.outcomes);
         }
         self.write_backlog();
@@ -314,9 +314,10 @@ impl Writer {
             std::mem::take(&mut chunk.rows),
             std::mem::take(&mut chunk.queue_bytes),
         );
-        let predictions = std::mem::take(&mut chunk.predictions);
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "prediction")
-            .increment(predictions);
+            .increment(std::mem::take(&mut chunk.predictions));
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "inference")
+            .increment(std::mem::take(&mut chunk.inferences));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "outcome")
             .increment(chunk.entries.len() as u64);
     }

@@ -1,15 +1,21 @@
 //! Reading request bodies: bounded in size and time, and described well when they are wrong.
+//! Compressed ones are inflated by [`super::compression`].
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Path;
 
+use super::compression;
 use super::error::ApiError;
+use crate::features::value::shorten;
 use crate::serve::App;
 
 /// How much of a body that is too large is read and thrown away, so that a client that sends
@@ -24,7 +30,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let bytes = read(request.into_body(), app, SizeLimit::ordinary(app)).await?;
+        let (parts, body) = request.into_parts();
+        let bytes = read_decoded(&parts.headers, body, app, SizeLimit::ordinary(app)).await?;
         parse(&bytes).map(JsonBody)
     }
 }
@@ -49,14 +56,29 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         },
         Err(error) => error,
     };
-    let path = error.path().to_string();
-    let field = if path == "." { "body".to_owned() } else { path };
+    let field = field_of(error.path());
     let inner = error.into_inner();
-    let field = crate::features::value::shorten(&field, 200);
-    let message = crate::features::value::shorten(&format!("{field}: {inner}"), 500);
+    let message = shorten(&format!("{field}: {inner}"), 500);
     match inner.classify() {
         serde_json::error::Category::Data => Err(ApiError::unprocessable(message)),
         _ => Err(ApiError::bad_request(message)),
+    }
+}
+
+/// The field in which a JSON text ends that was cut off; `body` outside of all fields.
+pub fn field_at_end(text: &[u8]) -> String {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    match serde_path_to_error::deserialize::<_, Value>(&mut deserializer) {
+        Err(error) => field_of(error.path()),
+        Ok(_) => "body".to_owned(),
+    }
+}
+
+fn field_of(path: &Path) -> String {
+    let path = path.to_string();
+    match path.as_str() {
+        "." => "body".to_owned(),
+        path => shorten(path, 200),
     }
 }
 
@@ -83,13 +105,52 @@ impl SizeLimit {
             setting: "max_tensor_body_bytes",
         }
     }
+
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// The refusal of what is over it. `what` says of the body what is: `it is` when nothing.
+    pub fn exceeded(self, what: &str) -> ApiError {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "body: {what} over the limit of {} bytes ({})",
+                self.bytes, self.setting
+            ),
+        )
+    }
+}
+
+/// Reads a whole body as [`read`] does and, when it is compressed, inflates it. The limit holds for
+/// what is sent and for what it is inflated to.
+///
+/// # Errors
+/// As [`read`]; 415 for an encoding that is not understood, 400 when it is damaged.
+pub async fn read_decoded<B>(
+    headers: &HeaderMap,
+    body: B,
+    app: &App,
+    limit: SizeLimit,
+) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
+    let bytes = read(body, app, limit).await?;
+    match compression::request_coding(headers)? {
+        Some(coding) if !bytes.is_empty() => compression::inflate_body(coding, bytes, limit).await,
+        _ => Ok(bytes),
+    }
 }
 
 /// Reads a whole body within the limit and the configured time.
 ///
 /// # Errors
 /// 413 over the size, 408 over the time, 400 when the client stops sending.
-pub async fn read(body: Body, app: &App, limit: SizeLimit) -> Result<Bytes, ApiError> {
+pub async fn read<B>(body: B, app: &App, limit: SizeLimit) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
     match tokio::time::timeout(app.config.request_timeout, collect(body, limit)).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::new(
@@ -100,7 +161,16 @@ pub async fn read(body: Body, app: &App, limit: SizeLimit) -> Result<Bytes, ApiE
     }
 }
 
-async fn collect(mut body: Body, limit: SizeLimit) -> Result<Bytes, ApiError> {
+async fn collect<B>(mut body: B, limit: SizeLimit) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes, Error: Display> + Unpin,
+{
+    // What the client says it sends; believed up to the limit only.
+    let announced = body
+        .size_hint()
+        .exact()
+        .unwrap_or(0)
+        .min(limit.bytes as u64) as usize;
     let mut first: Option<Bytes> = None;
     let mut rest: Vec<u8> = Vec::new();
     let mut size = 0;
@@ -120,6 +190,7 @@ async fn collect(mut body: Body, limit: SizeLimit) -> Result<Bytes, ApiError> {
             None => first = Some(data),
             Some(start) => {
                 if rest.is_empty() {
+                    rest.reserve_exact(announced.max(start.len() + data.len()));
                     rest.extend_from_slice(start);
                 }
                 rest.extend_from_slice(&data);
@@ -133,7 +204,10 @@ async fn collect(mut body: Body, limit: SizeLimit) -> Result<Bytes, ApiError> {
     })
 }
 
-async fn too_large(mut body: Body, limit: SizeLimit) -> ApiError {
+async fn too_large<B>(mut body: B, limit: SizeLimit) -> ApiError
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let discard = async {
         let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -147,12 +221,6 @@ async fn too_large(mut body: Body, limit: SizeLimit) -> ApiError {
     let whole = tokio::time::timeout(MAX_DISCARD_TIME, discard)
         .await
         .unwrap_or(false);
-    let error = ApiError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!(
-            "body: over the limit of {} bytes ({})",
-            limit.bytes, limit.setting
-        ),
-    );
+    let error = limit.exceeded("it is");
     if whole { error } else { error.closing() }
 }

@@ -140,6 +140,7 @@ fn oldest_input(
         (status = 400, description = "Not JSON", body = ErrorBody),
         (status = 408, description = "Body not complete in time", body = ErrorBody),
         (status = 413, description = "Body too large", body = ErrorBody),
+        (status = 415, description = "An encoding of the body that is not understood", body = ErrorBody),
         (status = 422, description = "A feature is wrong; it is named; nothing was written", body = ErrorBody),
         (status = 503, description = "The store is not available", body = ErrorBody),
     )

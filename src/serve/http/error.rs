@@ -9,7 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::infer::error::{InferError, Kind};
 use crate::ledger::{AppendError, OutcomeError};
+use crate::models::catalog::FindError;
+use crate::models::repository::ChangeError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
 
@@ -60,6 +63,19 @@ impl ApiError {
         error
     }
 
+    /// What the caller is told.
+    pub fn into_message(self) -> String {
+        self.message
+    }
+
+    /// With 400 instead of 422: under `/v2` that is the status of every body that is wrong.
+    pub fn as_bad_request(mut self) -> ApiError {
+        if self.status == StatusCode::UNPROCESSABLE_ENTITY {
+            self.status = StatusCode::BAD_REQUEST;
+        }
+        self
+    }
+
     /// Says that the connection is closed after this answer.
     pub fn closing(mut self) -> ApiError {
         self.close = true;
@@ -69,7 +85,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        // What the operator should see; a deadline that has passed and a part of the protocol that is
+        // not there are the caller's.
+        let is_ours = matches!(
+            self.status,
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
+        );
+        if is_ours {
             tracing::error!(
                 status = self.status.as_u16(),
                 error = self.message,
@@ -97,6 +119,31 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<InferError> for ApiError {
+    fn from(error: InferError) -> ApiError {
+        let (status, retry_after) = match error.kind {
+            Kind::Invalid => (StatusCode::BAD_REQUEST, None),
+            Kind::NotFound | Kind::NotReady => (StatusCode::NOT_FOUND, None),
+            Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, None),
+            Kind::Unavailable { retry_after_s } => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(retry_after_s))
+            }
+            Kind::Overloaded { retry_after_s } => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(retry_after_s))
+            }
+            Kind::Expired => (StatusCode::GATEWAY_TIMEOUT, None),
+            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        };
+        ApiError {
+            status,
+            message: error.message,
+            retry_after,
+            close: false,
+        }
+    }
+}
+
 impl From<ScoreError> for ApiError {
     fn from(error: ScoreError) -> ApiError {
         let message = error.to_string();
@@ -115,6 +162,19 @@ impl From<ScoreError> for ApiError {
             ScoreError::Model { .. } => ApiError::unprocessable(message),
             ScoreError::Assemble(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message),
         }
+    }
+}
+
+impl From<FindError> for ApiError {
+    fn from(error: FindError) -> ApiError {
+        ApiError::not_found(error.to_string())
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    /// The repository extension has one status for every load that fails.
+    fn from(error: ChangeError) -> ApiError {
+        ApiError::bad_request(error.to_string())
     }
 }
 

@@ -1,22 +1,32 @@
 //! The HTTP interface: one file per group of routes, handlers that parse, call one function and
 //! render.
 //!
+//! * [`stack`] – a request's way in and its answer's way out.
 //! * [`error`] – what every refusal looks like.
-//! * [`body`], [`path`] – reading request bodies within limits, and path parameters.
+//! * [`body`], [`path`], [`call`] – reading request bodies within limits, path parameters, deadlines.
+//! * [`compression`] – bodies in gzip and deflate.
 //! * [`score`], [`outcomes`], [`customers`], [`models`] – `/v1`.
-//! * [`inference`], [`infer`] – `/v2`, the Open Inference Protocol.
+//! * [`inference`], [`infer`], [`repository`] – `/v2`, the Open Inference Protocol.
+//! * [`json`] – a cursor over JSON text, for the inference request.
+//! * [`invocations`] – `/invocations`, as MLflow's scoring server has it.
 //! * [`operation`] – health, metrics, documentation.
 
 pub mod body;
+pub mod call;
+pub mod compression;
 pub mod customers;
 pub mod error;
 pub mod infer;
 pub mod inference;
+pub mod invocations;
+pub mod json;
 pub mod models;
 pub mod operation;
 pub mod outcomes;
 pub mod path;
+pub mod repository;
 pub mod score;
+pub mod stack;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,15 +69,26 @@ fn documented_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(inference::server_live))
         .routes(routes!(inference::server_ready))
         .routes(routes!(
-            inference::repository_index,
-            inference::show_repository_index
+            repository::repository_index,
+            repository::show_repository_index
         ))
+        .routes(routes!(repository::load_model))
+        .routes(routes!(repository::unload_model))
         .routes(routes!(inference::model_metadata))
         .routes(routes!(inference::model_version_metadata))
         .routes(routes!(inference::model_ready))
         .routes(routes!(inference::model_version_ready))
+        .routes(routes!(inference::model_config))
+        .routes(routes!(inference::model_version_config))
+        .routes(routes!(inference::all_statistics))
+        .routes(routes!(inference::model_statistics))
+        .routes(routes!(inference::model_version_statistics))
         .routes(routes!(infer::model_infer))
         .routes(routes!(infer::model_version_infer))
+        .routes(routes!(invocations::invocations))
+        .routes(routes!(invocations::ping))
+        .routes(routes!(invocations::health))
+        .routes(routes!(invocations::version))
         .routes(routes!(operation::livez))
         .routes(routes!(operation::readyz))
         .routes(routes!(operation::metrics))
@@ -82,7 +103,7 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&openapi)
 }
 
-/// The whole request stack.
+/// All routes; [`stack::Stack`] is what stands before them.
 pub fn router(app: Arc<App>) -> Router {
     let (routes, openapi) = documented_routes().split_for_parts();
     routes

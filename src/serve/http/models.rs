@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::score::task_word;
-use crate::models::repository::Entry;
+use crate::models::catalog::Entry;
 use crate::serve::App;
 
 /// Every model version.
@@ -25,7 +25,8 @@ pub struct ModelReply {
     /// "champion" answers when no version is named, "candidate" is another one that is ready,
     /// "unavailable" was refused.
     state: &'static str,
-    /// Why it was refused, or why it is served under /v2 only.
+    /// Why it was refused or is not served as its files are now, or why it is served under /v2
+    /// only.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,10 +49,11 @@ pub struct ModelReply {
     responses((status = 200, description = "Every version folder", body = ModelsReply))
 )]
 pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelsReply> {
-    let repository = &app.scorer.repository;
-    let models = repository.entries().map(|entry| {
-        let champion = repository
-            .champion(&entry.name)
+    let catalog = app.scorer.repository.catalog();
+    let models = catalog.entries().map(|entry| {
+        let champion = catalog
+            .model(&entry.name)
+            .and_then(|model| model.champion())
             .map(|version| version.version.as_str());
         describe(entry, champion == Some(entry.version.as_str()))
     });
@@ -80,6 +82,8 @@ fn describe(entry: &Entry, is_champion: bool) -> ModelReply {
             return reply;
         }
     };
+    let not_reloaded = entry.not_reloaded.as_ref();
+    reply.reason = not_reloaded.map(|problem| format!("served as it was before: {problem}"));
     reply.digest = Some(hex(&version.digest));
     if let Some(manifest) = &version.manifest {
         reply.description.clone_from(&manifest.model.description);
@@ -94,7 +98,12 @@ fn describe(entry: &Entry, is_champion: bool) -> ModelReply {
                 .collect();
         }
         Err(problems) => {
-            reply.reason = Some(format!("served under /v2 only: {}", problems.join("; ")));
+            let raw_only = format!("served under /v2 only: {}", problems.join("; "));
+            let reason = reply.reason.take();
+            reply.reason = Some(match reason {
+                Some(reason) => format!("{reason}; {raw_only}"),
+                None => raw_only,
+            });
         }
     }
     reply

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::models::describe;
 use crate::serve::App;
 
 /// The state of the server.
@@ -67,5 +68,8 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
+    describe::publish_statistics(&app.scorer.repository);
+    metrics::gauge!("bellwether_requests_in_flight").set(app.admission.in_flight() as f64);
+    metrics::gauge!("bellwether_requests_waiting").set(app.admission.waiting() as f64);
     (content_type, app.metrics.render())
 }

@@ -69,6 +69,7 @@ pub struct OutcomeReply {
         (status = 408, description = "Body not complete in time", body = ErrorBody),
         (status = 409, description = "The outcome_id was used for another outcome", body = ErrorBody),
         (status = 413, description = "Body too large", body = ErrorBody),
+        (status = 415, description = "An encoding of the body that is not understood", body = ErrorBody),
         (status = 422, description = "A field is wrong; it is named", body = ErrorBody),
         (status = 503, description = "Cannot be recorded now; send it again with the same outcome_id", body = ErrorBody),
     )

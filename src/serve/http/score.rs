@@ -1,16 +1,19 @@
 //! `POST /v1/score`: predictions for one customer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use utoipa::ToSchema;
 
 use super::body::JsonBody;
+use super::call::call;
 use super::customers::check_customer_id;
 use super::error::{ApiError, ErrorBody};
+use crate::infer::error::InferError;
 use crate::models::manifest::TaskKind;
 use crate::score::{Prediction, ScoreAnswer, ScoreRequest};
 use crate::serve::App;
@@ -99,19 +102,30 @@ pub struct QualityReply {
     request_body = ScoreBody,
     responses(
         (status = 200, description = "Predictions, recorded in the ledger", body = ScoreReply),
-        (status = 400, description = "Not JSON", body = ErrorBody),
+        (status = 400, description = "Not JSON, or a header is wrong; it is named", body = ErrorBody),
         (status = 404, description = "Unknown customer or model", body = ErrorBody),
         (status = 408, description = "Body not complete in time", body = ErrorBody),
         (status = 413, description = "Body too large", body = ErrorBody),
+        (status = 415, description = "An encoding of the body that is not understood", body = ErrorBody),
         (status = 422, description = "A field is wrong; it is named", body = ErrorBody),
+        (status = 429, description = "More requests than are taken at once; see Retry-After", body = ErrorBody),
         (status = 503, description = "The prediction cannot be recorded now; see Retry-After", body = ErrorBody),
+        (status = 504, description = "The deadline passed before the work was begun", body = ErrorBody),
     )
 )]
 pub async fn score(
     State(app): State<Arc<App>>,
-    JsonBody(body): JsonBody<ScoreBody>,
+    request: Request,
 ) -> Result<Json<ScoreReply>, ApiError> {
+    // Before the body is read: the time that takes counts.
+    let call = call(&app, Instant::now(), request.headers())?;
+    let JsonBody(body) = JsonBody::<ScoreBody>::from_request(request, &app).await?;
     let request = into_request(body)?;
+    // One row is a matter of microseconds: it runs here, as soon as those that came with it are
+    // counted.
+    let entered = app.admission.enter_in_turn(call.priority).await;
+    let _in_flight = entered.map_err(InferError::from)?;
+    call.check_deadline(None)?;
     let answer = app.scorer.score(&request).await?;
     Ok(Json(render(request.customer_id, answer)))
 }
