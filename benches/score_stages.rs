@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether::clock;
+use bellwether::features::change::ProfileUpdate;
 use bellwether::features::value::Value;
 use bellwether::features::view::View;
 use bellwether::features::views::Views;
@@ -15,9 +17,11 @@ use bellwether::ledger::{Ledger, LedgerOptions};
 use bellwether::models::repository::Repository;
 use bellwether::score::assemble::{RowInput, assemble};
 use bellwether::score::reasons::explain;
+use bellwether::score::related::Related;
 use bellwether::score::{ScoreRequest, Scorer};
 use bellwether::store::embedded::EmbeddedStore;
-use bellwether::store::{OnlineStore, Profile, StoredValue, Update};
+use bellwether::store::entity::{Action, named_value};
+use bellwether::store::{Batch, OnlineStore, Profile, StoredValue, ViewWork, Work, read_one};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 type AnyError = Box<dyn std::error::Error>;
@@ -44,9 +48,12 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     let repository = Repository::open(&root("models"), &views);
     let view = views.get("customer").ok_or("no view customer")?.clone();
     let profile = profile(&view);
+    let windows: Vec<Value> = view.window_columns().map(|_| Value::Int64(3)).collect();
     let row = RowInput {
+        key: "C-1",
         profile: Some(&profile),
-        overrides: &[],
+        windows: &windows,
+        ..RowInput::default()
     };
     let stored_only: Vec<bool> = view
         .features()
@@ -57,12 +64,12 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
 
     let mut group = criterion.benchmark_group("one_row");
     group.bench_function("assemble_stored", |b| {
-        b.iter(|| assemble(&view, &[row], &stored_only))
+        b.iter(|| assemble(&view, &[row], &Related::default(), &stored_only))
     });
     group.bench_function("assemble_with_derived", |b| {
-        b.iter(|| assemble(&view, &[row], &everything))
+        b.iter(|| assemble(&view, &[row], &Related::default(), &everything))
     });
-    let assembled = assemble(&view, &[row], &everything)?;
+    let assembled = assemble(&view, &[row], &Related::default(), &everything)?;
     for name in ["churn", "upsell"] {
         let version = repository.find(name, None)?;
         let scoring = version
@@ -89,14 +96,32 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     let runtime = tokio::runtime::Runtime::new()?;
     let data_dir = tempfile::tempdir()?;
     let store = EmbeddedStore::open(&data_dir.path().join("store"))?;
-    let features = profile.features.clone();
-    let update = Update {
+    let features = profile.features.iter();
+    let features = features.map(|(name, stored)| named_value(name, &stored.value));
+    let update = ProfileUpdate {
+        view: view.name.clone(),
         key: "C-1".to_owned(),
-        features,
+        occurred_at_us: 1,
+        features: features.collect(),
     };
-    runtime.block_on(store.update("customer", vec![update]))?;
+    let work = Work {
+        change: 0,
+        key: update.key.clone(),
+        action: Action::Update(&update),
+    };
+    let batch = Batch {
+        sequence: 1,
+        changes: 1,
+        segment: 0,
+        known_at_us: clock::now_us(),
+        views: vec![ViewWork {
+            view: Arc::clone(&view),
+            work: vec![work],
+        }],
+    };
+    runtime.block_on(store.apply(&batch))?;
     group.bench_function("store_read", |b| {
-        b.iter(|| runtime.block_on(store.read("customer", "C-1")));
+        b.iter(|| runtime.block_on(read_one(&store, &view, "C-1", clock::now_us())));
     });
 
     let ledger = Ledger::open(data_dir.path(), LedgerOptions::default())?;

@@ -7,6 +7,7 @@
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
@@ -22,12 +23,44 @@ const SECONDS: [f64; 18] = [
     0.25, 1.0, 2.5,
 ];
 
+/// Bucket bounds for how late events are, in seconds: 10 ms to 30 days.
+const LATENESS_SECONDS: [f64; 12] = [
+    0.01,
+    0.1,
+    1.0,
+    5.0,
+    30.0,
+    60.0,
+    600.0,
+    3_600.0,
+    21_600.0,
+    86_400.0,
+    604_800.0,
+    2_592_000.0,
+];
+
+/// How old feature values are when they are used.
+const FEATURE_AGE: &str = "bellwether_feature_age_seconds";
+
+/// Bucket bounds for the age of feature values, in seconds: a minute to a year.
+const AGE_SECONDS: [f64; 9] = [
+    60.0,
+    3_600.0,
+    21_600.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    31_536_000.0,
+];
+
 /// Starts logging; `BELLWETHER_LOG` holds the filter (`info` when unset).
 pub fn start_logging() {
     let filter = std::env::var("BELLWETHER_LOG")
         .ok()
         .and_then(|filter| EnvFilter::try_new(filter).ok())
-        .unwrap_or_else(|| EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
+        .unwrap_or_else(|| EnvFilter::new("info,fjall=warn,lsm_tree=warn,async_nats=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -53,6 +86,14 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
         .get_or_init(|| {
             let builder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+                .and_then(|builder| {
+                    let lateness = "bellwether_event_lateness_seconds".to_owned();
+                    builder.set_buckets_for_metric(Matcher::Full(lateness), &LATENESS_SECONDS)
+                })
+                .and_then(|builder| {
+                    let age = Matcher::Full(FEATURE_AGE.to_owned());
+                    builder.set_buckets_for_metric(age, &AGE_SECONDS)
+                })
                 .map_err(|error| error.to_string())?;
             let handle = builder
                 .install_recorder()
@@ -101,6 +142,34 @@ fn describe() {
         "bellwether_feature_unknown_total",
         "Scores that used a value not among the declared ones."
     );
+    describe_counter!(
+        "bellwether_feature_served_total",
+        "Scores that used the feature."
+    );
+    describe_counter!(
+        "bellwether_feature_out_of_range_total",
+        "Scores that used a value outside the declared range."
+    );
+    describe_histogram!(
+        FEATURE_AGE,
+        "Age of stored values when they were used, of one score in sixteen."
+    );
+    describe_counter!(
+        "bellwether_store_unavailable_total",
+        "Operations that a shared store did not answer, or not in time: read, apply."
+    );
+    describe_counter!(
+        "bellwether_store_defaults_total",
+        "Scores answered with declared defaults because the store could not be read."
+    );
+    describe_counter!(
+        "bellwether_store_conflicts_total",
+        "Entities written again because another server had written them meanwhile."
+    );
+    describe_counter!(
+        "bellwether_store_reconnects_total",
+        "Connections to the shared store that were opened again."
+    );
     describe_gauge!(
         "bellwether_model_ready",
         "1 for a version that is served, 0 for a refused or unloaded one."
@@ -118,6 +187,14 @@ fn describe() {
         "Time of inference requests that succeeded, by model, version and stage: queue, input, infer, output."
     );
     describe_counter!(
+        "bellwether_events_total",
+        "Events, by source, view and outcome: accepted, duplicate, refused. An event that reaches several views is counted for each; one refused before that is known, for the view none."
+    );
+    describe_histogram!(
+        "bellwether_event_lateness_seconds",
+        "Time from when an event occurred to when it was taken, by source."
+    );
+    describe_counter!(
         "bellwether_ledger_rows_total",
         "Rows written to the ledger, by kind: prediction, inference, outcome."
     );
@@ -125,13 +202,97 @@ fn describe() {
         "bellwether_ledger_queue_rows",
         "Rows waiting to be written to the ledger."
     );
+    describe_counter!(
+        "bellwether_store_cache_hits_total",
+        "Entities of the embedded store that were found in memory."
+    );
+    describe_counter!(
+        "bellwether_store_cache_misses_total",
+        "Entities of the embedded store that were looked up on disk."
+    );
+    describe_counter!(
+        "bellwether_store_duplicates_total",
+        "Events that were recognised as sent again within 24 hours."
+    );
+    describe_counter!(
+        "bellwether_store_replayed_total",
+        "Changes that an entity had already when they were applied again."
+    );
+    describe_gauge!(
+        "bellwether_store_entities_cached",
+        "Entities that the embedded store has in memory."
+    );
+    describe_gauge!(
+        "bellwether_store_cache_bytes",
+        "Bytes of the entities in memory."
+    );
+    describe_gauge!(
+        "bellwether_store_entities_dirty",
+        "Entities in memory that are newer than on disk."
+    );
+    describe_histogram!(
+        "bellwether_store_checkpoint_seconds",
+        "Time to write what has changed in the embedded store."
+    );
     describe_histogram!(
         "bellwether_ledger_sync_seconds",
         "Time of one fsync of the ledger."
     );
+    describe_gauge!(
+        "bellwether_source_connected",
+        "1 while a source of events is connected to its broker."
+    );
+    describe_gauge!(
+        "bellwether_source_lag_messages",
+        "Messages of a source that are not acknowledged yet, delivered or not."
+    );
+    describe_counter!(
+        "bellwether_source_received_total",
+        "Messages that a source delivered."
+    );
+    describe_counter!(
+        "bellwether_source_redelivered_total",
+        "Messages that a source delivered not for the first time."
+    );
+    describe_counter!(
+        "bellwether_source_acknowledged_total",
+        "Messages whose events are in the log and applied, or that are in the dead-letter file."
+    );
+    describe_counter!(
+        "bellwether_source_dead_letters_total",
+        "Messages of a source that were put into its dead-letter file."
+    );
     describe_counter!(
         "bellwether_ledger_write_errors_total",
         "Failed writes of the ledger."
+    );
+    describe_gauge!(
+        "bellwether_consistency_mismatch_rate",
+        "Share of served values, of a sample, that differ from those recomputed from the log."
+    );
+    describe_gauge!(
+        "bellwether_consistency_predictions",
+        "Predictions that the last check recomputed."
+    );
+    describe_gauge!(
+        "bellwether_consistency_feature_mismatch_rate",
+        "The same share, by view and feature."
+    );
+    describe_gauge!(
+        "bellwether_consistency_max_absolute_error",
+        "Largest difference of a served number from the recomputed one, by view and feature."
+    );
+    describe_gauge!(
+        "bellwether_consistency_max_relative_error",
+        "The same relative to what was served."
+    );
+    describe_gauge!(
+        "bellwether_backfill_entities",
+        "Entities that the last backfill of a view has filled so far."
+    );
+    describe_counter!(
+        "bellwether_consistency_failures_total",
+        "Checks of consistency that could not be made."
     );
 }
 
@@ -198,28 +359,67 @@ fn lap(histogram: &Histogram, since: Instant) -> Instant {
     now
 }
 
-/// Counters of feature quality, by column of the customer view.
+/// Of how many scores one records the ages of its values: a histogram keeps every sample until it is
+/// folded in, and the ages of one score in sixteen say as much.
+const AGES_OF_ONE_IN: u64 = 16;
+
+/// Feature quality, by column of the customer view.
 pub struct FeatureCounters {
+    served: Vec<Counter>,
     missing: Vec<Counter>,
     stale: Vec<Counter>,
     unknown: Vec<Counter>,
+    out_of_range: Vec<Counter>,
+    age: Vec<Histogram>,
+    scores: AtomicU64,
+    store_lost: Counter,
 }
 
 impl FeatureCounters {
     pub fn new(views: &Views, entity: &str) -> FeatureCounters {
+        let view = views.of_entity(entity);
+        let features = || {
+            let view = view.into_iter();
+            view.flat_map(|view| view.features().iter().map(move |feature| (view, feature)))
+        };
         let of = |metric: &'static str| {
-            let view = views.of_entity(entity).into_iter();
-            view.flat_map(|view| view.stored_features().iter().map(move |feature| (view, feature)))
+            features()
                 .map(|(view, feature)| {
                     counter!(metric, "view" => view.name.clone(), "feature" => feature.name.clone())
                 })
                 .collect()
         };
+        let age = features().map(|(view, feature)| {
+            metrics::histogram!(
+                FEATURE_AGE, "view" => view.name.clone(), "feature" => feature.name.clone()
+            )
+        });
         FeatureCounters {
+            served: of("bellwether_feature_served_total"),
             missing: of("bellwether_feature_missing_total"),
             stale: of("bellwether_feature_stale_total"),
             unknown: of("bellwether_feature_unknown_total"),
+            out_of_range: of("bellwether_feature_out_of_range_total"),
+            age: age.collect(),
+            scores: AtomicU64::new(0),
+            store_lost: counter!("bellwether_store_defaults_total"),
         }
+    }
+
+    /// A score was answered without the store.
+    pub fn store_lost(&self) {
+        self.store_lost.increment(1);
+    }
+
+    /// Begins one score; whether the ages of its values are to be recorded: those of the first, and of
+    /// one in sixteen after it.
+    pub fn begin(&self) -> bool {
+        let number = self.scores.fetch_add(1, Ordering::Relaxed);
+        number.is_multiple_of(AGES_OF_ONE_IN)
+    }
+
+    pub fn served(&self, column: usize) {
+        self.served[column].increment(1);
     }
 
     pub fn missing(&self, column: usize) {
@@ -232,5 +432,14 @@ impl FeatureCounters {
 
     pub fn unknown(&self, column: usize) {
         self.unknown[column].increment(1);
+    }
+
+    pub fn out_of_range(&self, column: usize) {
+        self.out_of_range[column].increment(1);
+    }
+
+    /// How old a value was when it was used, in microseconds.
+    pub fn age(&self, column: usize, age_us: i64) {
+        self.age[column].record(age_us.max(0) as f64 / 1e6);
     }
 }

@@ -37,6 +37,7 @@ use bellwether::models::golden::Golden;
 use bellwether::models::manifest::Manifest;
 use bellwether::models::scoring::Scoring;
 use bellwether::score::assemble::{RowInput, assemble};
+use bellwether::score::related::Related;
 use common::mutate::Mutation;
 use common::{TARGET_TIME, committed, committed_text};
 use onnx_ml::{CompactString, DataType, Model, Tensor};
@@ -75,6 +76,14 @@ const TOML_WORDS: &[&str] = &[
     "\nvalues = [[]]",
     "\nexpression = \"tenure\"",
     "\nexpression = \"contract\"",
+    "\nsource = \"request\"",
+    "\nfrom = \"site.risk\"",
+    "\naggregate = { event = \"e\", function = \"top_k\", window = [\"1h\", \"400d\"], value = \"v\" }",
+    ", group_by = \"g\", groups = [\"a\", \"A\"]",
+    "count_distinct",
+    "request_hour",
+    "[[relation]]\n",
+    "\nentity = [\"a\", \"b\"]",
     "regression",
     "binary",
     "affinity",
@@ -179,7 +188,13 @@ fn any_manifest_is_bound_or_refused() {
     ];
     let view = customer_view();
     let everything = vec![true; view.features().len()];
-    let assembled = assemble(&view, &[RowInput::default()], &everything).unwrap();
+    let assembled = assemble(
+        &view,
+        &[RowInput::default()],
+        &Related::default(),
+        &everything,
+    )
+    .unwrap();
     let given = AssertUnwindSafe((view, assembled.batch, churn_model()));
     bolero::check!()
         .with_type::<Mutation>()
@@ -228,6 +243,7 @@ fn any_view_file_is_parsed_or_refused() {
     let seeds = vec![
         committed("features/customer.toml"),
         SMALL_VIEW.as_bytes().to_vec(),
+        EVERY_ROLE.as_bytes().to_vec(),
     ];
     bolero::check!()
         .with_type::<Mutation>()
@@ -240,16 +256,64 @@ fn any_view_file_is_parsed_or_refused() {
                     // What is loaded can be trusted: a row without any value is assembled, and
                     // every value has its feature's type.
                     let needed = vec![true; view.features().len()];
-                    let assembled = assemble(&view, &[RowInput::default()], &needed).unwrap();
+                    let assembled =
+                        assemble(&view, &[RowInput::default()], &Related::default(), &needed)
+                            .unwrap();
                     assert_eq!(assembled.batch.schema(), *view.schema());
                     for (column, feature) in view.features().iter().enumerate() {
                         assert_eq!(view.index_of(&feature.name), Some(column));
                     }
                 }
-                Err(problem) => assert!(!problem.is_empty()),
+                Err(mistakes) => assert!(!mistakes.0.is_empty()),
             }
         });
 }
+
+const EVERY_ROLE: &str = r#"
+[view]
+name = "visit"
+entity = ["customer_id", "site_id"]
+owner = "field service"
+purposes = ["service"]
+
+[[relation]]
+name = "site"
+view = "site"
+key = ["site_id", "region"]
+
+[[feature]]
+name = "region"
+type = "string"
+personal = true
+tags = ["geo"]
+
+[[feature]]
+name = "channel"
+type = "string"
+source = "request"
+default = "app"
+
+[[feature]]
+name = "visits"
+type = "int64"
+aggregate = { event = "visit", function = "count", window = ["1h", "90d"], where = "late" }
+
+[[feature]]
+name = "minutes"
+type = "float64"
+default = 0.0
+aggregate = { event = "visit", function = "quantile", q = 0.9, window = "7d", value = "minutes", group_by = "kind", groups = ["Repair"] }
+
+[[feature]]
+name = "risk"
+type = "float64"
+from = "site.risk"
+
+[[feature]]
+name = "score"
+type = "float64"
+expression = "coalesce(risk, 0) * visits_90d + minutes_repair + request_hour"
+"#;
 
 const SMALL_VIEW: &str = r#"
 [view]

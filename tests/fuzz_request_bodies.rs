@@ -135,6 +135,7 @@ fn any_score_body_is_answered() {
             "tenure": 3, "contract": "Two year", "monthly_charges": 20.25, "total_charges": null,
             "senior_citizen": 1, "internet_service": "Fiber optic",
         }}),
+        json!({"customer_id": "C-1", "context": {}, "features": {"tickets_30d": 2}}),
     ];
     fuzz_body(1000, Method::POST, "/v1/score", seeds, |answer| {
         let reply = answer.json();
@@ -173,6 +174,44 @@ fn any_customer_body_is_answered() {
     fuzz_body(1000, Method::PUT, "/v1/customers/C-3", seeds, |answer| {
         assert!(answer.json()["unknown"].is_array());
     });
+}
+
+#[test]
+fn any_body_of_events_is_answered() {
+    let event = json!({
+        "event_id": "1", "event": "ticket", "customer_id": "C-1",
+        "occurred_at": "2026-01-31T12:00:00+01:00", "properties": {"minutes": 1.5},
+    });
+    let cloud_event = json!({
+        "specversion": "1.0", "id": "2", "source": "/crm", "type": "ticket", "subject": "C-1",
+        "time": "2026-01-31T12:00:00Z", "data": {"customer_id": 17},
+    });
+    let seeds = vec![
+        event.clone(),
+        cloud_event.clone(),
+        json!([event, cloud_event, {"event_id": "3", "event": "bill", "customer_id": 17}]),
+    ];
+    fuzz_body(1000, Method::POST, "/v1/events", seeds, |answer| {
+        let reply = answer.json();
+        assert!(reply["refused"].is_array() && reply.get("error").is_none());
+    });
+}
+
+#[test]
+fn any_rows_of_features_are_answered() {
+    let seeds = vec![
+        json!({"customer_id": "C-1", "tenure": 3, "occurred_at": "2026-01-31T12:00:00Z"}),
+        json!([{"customer_id": "C-1", "contract": "Two year"}, {"customer_id": 4, "tenure": null}]),
+    ];
+    fuzz_body(
+        1000,
+        Method::POST,
+        "/v1/features/customer",
+        seeds,
+        |answer| {
+            assert!(answer.json()["written"].is_u64());
+        },
+    );
 }
 
 #[test]
@@ -341,6 +380,11 @@ fn any_request_line_is_answered() {
         "GET /v1/customers/C-1",
         "DELETE /v1/customers/C-2",
         "PUT /v1/customers/C-%31",
+        "GET /v1/features/customer/C-1",
+        "DELETE /v1/features/customer/C-2",
+        "PUT /v1/features/customer/C-%31",
+        "POST /v1/features/customer",
+        "POST /v1/events",
         "POST /v1/score",
         "GET /v1/models",
         "GET /v2/models/churn",
@@ -408,6 +452,7 @@ fn a_path_that_is_no_utf8_is_refused_like_everything_else() {
     let server = InProcess::start();
     for path in [
         "/v1/customers/%FF",
+        "/v1/features/customer/%FF",
         "/v2/models/%FF",
         "/v2/models/%FF/ready",
         "/v2/models/churn/versions/%FF",

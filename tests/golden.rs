@@ -148,7 +148,12 @@ fn the_metrics_are_the_committed_ones() {
     let server = InProcess::start().with_customer();
     let score = json!({"customer_id": "C-1", "explain": 2});
     let outcome = json!({"customer_id": "C-1", "outcome": "churn"});
-    for (path, body) in [("/v1/score", score), ("/v1/outcomes", outcome)] {
+    let event = json!({"event_id": "1", "event": "ticket", "customer_id": "C-1"});
+    for (path, body) in [
+        ("/v1/score", score),
+        ("/v1/outcomes", outcome),
+        ("/v1/events", event),
+    ] {
         let answer = server.send_json(Method::POST, path, &body);
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
     }

@@ -216,6 +216,7 @@ fn an_empty_ledger_is_exported_as_empty_files_with_the_schema() {
     for (file, columns) in [
         ("inferences-00001.parquet", 9),
         ("outcomes-00001.parquet", 7),
+        ("changes-00001.parquet", 9),
     ] {
         let rows = read(&output_dir.path().join("new/directory").join(file));
         assert_eq!((rows.num_rows(), rows.num_columns()), (0, columns));
@@ -251,6 +252,7 @@ fn an_export_replaces_an_earlier_one_and_leaves_nothing_else_behind() {
     assert_eq!(
         names,
         [
+            "changes-00001.parquet",
             "inferences-00001.parquet",
             "notes.txt",
             "outcomes-00001.parquet",

@@ -4,8 +4,10 @@
 //! Parquet columns keep their types. Memory is bounded by the batch size.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -19,6 +21,8 @@ pub struct Table {
     pub schema: SchemaRef,
     /// Rows in the file, when the format says so.
     pub rows: Option<u64>,
+    /// Bytes of the file that were read, where it is read from front to back.
+    pub bytes_read: Arc<AtomicU64>,
     batches: Box<dyn Iterator<Item = Result<RecordBatch, String>>>,
 }
 
@@ -58,7 +62,8 @@ fn open_csv(file: &Path) -> Result<Table, String> {
         .map(|field| Field::new(field.name(), DataType::Utf8, true))
         .collect();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
-    let source = File::open(file).map_err(|error| error.to_string())?;
+    let source = CountedFile::new(File::open(file).map_err(|error| error.to_string())?);
+    let bytes_read = Arc::clone(&source.bytes_read);
     let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
         .with_format(format)
         .with_batch_size(BATCH_ROWS)
@@ -68,6 +73,7 @@ fn open_csv(file: &Path) -> Result<Table, String> {
     Ok(Table {
         schema,
         rows: None,
+        bytes_read,
         batches: Box::new(batches),
     })
 }
@@ -86,6 +92,36 @@ fn open_parquet(file: &Path) -> Result<Table, String> {
     Ok(Table {
         schema,
         rows,
+        bytes_read: Arc::default(),
         batches: Box::new(batches),
     })
+}
+
+/// A file that says how much of it was read, for a progress bar.
+pub struct CountedFile {
+    file: File,
+    pub bytes_read: Arc<AtomicU64>,
+}
+
+impl CountedFile {
+    pub fn new(file: File) -> CountedFile {
+        CountedFile {
+            file,
+            bytes_read: Arc::default(),
+        }
+    }
+}
+
+impl Read for CountedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl Seek for CountedFile {
+    fn seek(&mut self, position: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(position)
+    }
 }

@@ -4,7 +4,9 @@ use clap::Args;
 
 use super::output;
 use crate::config::{Config, ConfigArgs};
-use crate::serve::load_definitions;
+
+use crate::ingest::sources::Sources;
+use crate::serve::{check_store, load_definitions};
 
 /// Check configuration, feature views and every model version, offline
 #[derive(Args)]
@@ -25,6 +27,8 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
     let mut config = Config::load(&args.config)?;
     config.strict = true;
     config.listen_address()?;
+    check_store(&config)?;
+    Sources::new(&config.source)?;
     let loaded = load_definitions(&config);
     if args.json {
         let problems: Vec<&str> = loaded
@@ -40,15 +44,24 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
         return Ok(());
     }
     for view in views.all() {
-        let derived = view.features().len() - view.stored_features().len();
-        output::line(format_args!(
-            "view {}: {} stored features, {derived} derived",
-            view.name,
-            view.stored_features().len()
-        ));
+        let counts = [
+            ("request", view.request_columns().len()),
+            ("window", view.window_columns().len()),
+            ("related", view.related_columns().len()),
+            ("derived", view.derived_columns().len()),
+        ];
+        let stored = view.stored_features().len();
+        let mut text = format!("view {}: {stored} stored features", view.name);
+        for (word, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            text.push_str(&format!(", {count} {word}"));
+        }
+        output::line(text);
     }
     for entry in repository.catalog().entries() {
         let binding = match entry.state.as_ref().map(|version| &version.scoring) {
+            Ok(Ok(scoring)) if !entry.answers_unnamed() => {
+                format!("scores view {}, as a candidate", scoring.view.name)
+            }
             Ok(Ok(scoring)) => format!("scores view {}", scoring.view.name),
             Ok(Err(_)) => "served raw under /v2".to_owned(),
             Err(reason) => reason.clone(),

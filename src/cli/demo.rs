@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::serve::shutdown_signal;
 use super::{output, runtime};
-use crate::batch::push::{ColumnMap, push_batch};
+use crate::batch::push::{ColumnMap, TimeColumns, push_batch};
 use crate::config::{Config, ConfigArgs};
 use crate::score::reasons::Reasons;
 use crate::score::{CUSTOMER, ScoreAnswer, ScoreRequest};
@@ -75,17 +75,15 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
 }
 
 async fn load_customers(app: &App) -> Result<(), String> {
-    let view = app
-        .scorer
-        .customer_view()
-        .map_err(|error| error.to_string())?;
-    let map = ColumnMap::new(&simulate::schema(), view, &[])?;
+    let view = app.scorer.customer_view();
+    let view = &view.map_err(|error| error.to_string())?;
+    let map = ColumnMap::new(&simulate::schema(), view, &[], &TimeColumns::default())?;
     let bar = output::progress(Some(CUSTOMERS));
     let mut rejected = Vec::new();
     for batch in simulate::customers(CUSTOMERS, 7, 1000) {
         let batch = batch?;
-        let store = app.scorer.store.as_ref();
-        let written = push_batch(store, view, &map, &batch, 1, &mut rejected).await?;
+        let ingest = &app.ingest;
+        let written = push_batch(ingest, view, &map, &batch, 1, &mut rejected).await?;
         bar.inc(written);
     }
     bar.finish_and_clear();

@@ -1,15 +1,15 @@
-//! `bellwether features push`: load a table into the online store.
+//! `bellwether features`: load a table into the online store; look at view files (in [`views`]).
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{output, runtime};
-use crate::batch::push::{ColumnMap, RejectedRow, push_batch};
+use super::{backfill, open_ingest, output, runtime, views};
+use crate::batch::push::{ColumnMap, RejectedRow, TimeColumns, push_batch};
 use crate::batch::read::Table;
+use crate::batch::times::KnownAt;
 use crate::config::{Config, ConfigArgs};
 use crate::features::views::Views;
-use crate::serve::open_store;
 
 /// How many rejected rows are printed.
 const SHOWN_REJECTS: usize = 20;
@@ -25,6 +25,10 @@ pub struct FeaturesArgs {
 #[derive(Subcommand)]
 enum FeaturesCommand {
     Push(PushArgs),
+    Backfill(backfill::BackfillArgs),
+    Check(views::CheckArgs),
+    Show(views::ShowArgs),
+    Schema(views::SchemaArgs),
 }
 
 /// Load a CSV or Parquet file into the online store of a stopped server
@@ -44,6 +48,13 @@ pub struct PushArgs {
     /// A column that is not to be loaded; may be repeated
     #[arg(long, value_name = "COLUMN")]
     ignore: Vec<String>,
+    /// The column that says since when the values of a row hold [default: now]
+    #[arg(long, value_name = "COLUMN")]
+    occurred_at: Option<String>,
+    /// History: the column that says when the values were learned, or `occurred` when that was when they
+    /// began to hold [default: now]
+    #[arg(long, value_name = "COLUMN|occurred")]
+    known_at: Option<String>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -58,6 +69,10 @@ pub struct PushArgs {
 pub fn run(args: FeaturesArgs) -> Result<(), String> {
     match args.command {
         FeaturesCommand::Push(args) => push(&args),
+        FeaturesCommand::Backfill(args) => backfill::run(&args),
+        FeaturesCommand::Check(args) => views::check(&args),
+        FeaturesCommand::Show(args) => views::show(&args),
+        FeaturesCommand::Schema(args) => views::schema(&args),
     }
 }
 
@@ -74,10 +89,12 @@ fn push(args: &PushArgs) -> Result<(), String> {
     })?;
     let table = Table::open(&args.file)?;
     let in_file = |problem: String| format!("{}: {problem}", args.file.display());
-    let map = ColumnMap::new(&table.schema, view, &args.ignore).map_err(in_file)?;
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|error| format!("data directory {}: {error}", config.data_dir.display()))?;
-    let store = open_store(&config.data_dir)?;
+    let times = TimeColumns {
+        occurred_at: args.occurred_at.clone(),
+        known_at: KnownAt::from_argument(args.known_at.as_deref()),
+    };
+    let map = ColumnMap::new(&table.schema, view, &args.ignore, &times).map_err(in_file)?;
+    let ingest = open_ingest(&config, &views)?;
 
     let bar = output::progress(table.rows);
     let mut rejected: Vec<RejectedRow> = Vec::new();
@@ -85,7 +102,7 @@ fn push(args: &PushArgs) -> Result<(), String> {
     let runtime = runtime()?;
     for batch in table {
         let batch = batch.map_err(in_file)?;
-        let pushed = push_batch(&store, view, &map, &batch, read + 1, &mut rejected);
+        let pushed = push_batch(&ingest, view, &map, &batch, read + 1, &mut rejected);
         written += runtime.block_on(pushed).map_err(in_file)?;
         read += batch.num_rows() as u64;
         bar.set_position(read);

@@ -1,14 +1,14 @@
-//! `bellwether ledger`: verify and export the ledger of a stopped server.
+//! `bellwether ledger`: verify and export the ledger of a stopped server, and read what was known when.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::output;
+use super::{consistency, output, training_set};
 use crate::config::{Config, ConfigArgs};
 use crate::ledger;
 
-/// Verify and export the ledger of predictions, inferences and outcomes
+/// Verify and export the ledger of predictions, inferences and outcomes, and join it with observations
 #[derive(Args)]
 #[command(after_help = "Example:\n  bellwether ledger verify --data-dir data")]
 pub struct LedgerArgs {
@@ -20,6 +20,8 @@ pub struct LedgerArgs {
 enum LedgerCommand {
     Verify(VerifyArgs),
     Export(ExportArgs),
+    TrainingSet(training_set::TrainingSetArgs),
+    Consistency(consistency::ConsistencyArgs),
 }
 
 /// Read the whole ledger and say whether it is sound
@@ -35,7 +37,7 @@ pub struct VerifyArgs {
     json: bool,
 }
 
-/// Write predictions, inferences and outcomes as files for Polars, DuckDB or pandas
+/// Write predictions, inferences, outcomes and changes as files for Polars, DuckDB or pandas
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  bellwether ledger export --data-dir data --format parquet --output export"
@@ -64,6 +66,8 @@ enum Format {
 /// When the ledger is in use, missing or not sound, or files cannot be written.
 pub fn run(args: LedgerArgs) -> Result<(), String> {
     match args.command {
+        LedgerCommand::TrainingSet(args) => training_set::run(args),
+        LedgerCommand::Consistency(args) => consistency::run(&args),
         LedgerCommand::Verify(args) => {
             let config = Config::load(&args.config)?;
             let report = ledger::verify(&config.data_dir).map_err(|error| error.to_string())?;

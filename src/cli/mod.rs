@@ -2,18 +2,32 @@
 //!
 //! Exit codes: 0 done, 1 it failed or found something wrong, 2 the command line is wrong.
 
+pub mod backfill;
 pub mod check;
+pub mod consistency;
 pub mod demo;
+pub mod events;
 pub mod features;
 pub mod ledger;
+pub mod observations;
 pub mod output;
 pub mod serve;
 pub mod simulate;
 pub mod train;
+pub mod training_set;
+pub mod views;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::features::views::Views;
+use crate::ingest::Ingest;
+use crate::ledger::{Ledger, LedgerOptions};
+use crate::serve::open_store;
 
 /// A prediction engine in one binary: score customers with ONNX models, say why, and record what
 /// happened.
@@ -29,6 +43,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
     Check(check::CheckArgs),
+    Events(events::EventsArgs),
     Features(features::FeaturesArgs),
     Ledger(ledger::LedgerArgs),
     Simulate(simulate::SimulateArgs),
@@ -41,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
+        Command::Events(args) => events::run(args),
         Command::Features(args) => features::run(args),
         Command::Ledger(args) => ledger::run(args),
         Command::Simulate(args) => simulate::run(args),
@@ -64,4 +80,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+/// Opens log and store of a stopped server for changes.
+///
+/// # Errors
+/// When the data directory is in use or cannot be opened.
+fn open_ingest(config: &Config, views: &Views) -> Result<Ingest, String> {
+    let data_dir = &config.data_dir;
+    std::fs::create_dir_all(data_dir)
+        .map_err(|error| format!("data directory {}: {error}", data_dir.display()))?;
+    let store = open_store(config)?;
+    let ledger = Ledger::open(data_dir, LedgerOptions::default());
+    let ledger = Arc::new(ledger.map_err(|error| error.to_string())?);
+    let current = Arc::new(ArcSwap::from_pointee(views.clone()));
+    Ingest::start(current, ledger, store, data_dir.clone()).map_err(|error| error.to_string())
 }

@@ -46,3 +46,13 @@ pub fn progress(rows: Option<u64>) -> ProgressBar {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
     )
 }
+
+/// A progress bar over the bytes of a file, for formats that do not say how many rows they have.
+pub fn progress_of_bytes(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    let template = "{bar:32} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
+}

@@ -15,25 +15,30 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError, ScalarValue, TableReference, plan_err};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{
+    DFSchema, DataFusionError, ScalarValue, SchemaError, TableReference, plan_err,
+};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, ScalarUDF, TableSource, Volatility,
-    WindowUDF, cast,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, Operator, ScalarUDF, TableSource,
+    Volatility, WindowUDF, cast,
 };
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::DFParser;
 use datafusion_sql::planner::{PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast::Expr as Tree;
 
 /// The longest expression accepted, in bytes; a feature is not a program.
 const MAX_SQL_BYTES: usize = 8 * 1024;
@@ -104,6 +109,7 @@ impl Expression {
         } else {
             return Err(format!("has the type {found}, expected {expected}"));
         };
+        refuse_constants_that_overflow(&typed, &df_schema, schema)?;
         let simplified = simplifier.simplify(typed).map_err(|e| first_line(&e))?;
         let physical = create_physical_expr(
             &simplified,
@@ -111,6 +117,7 @@ impl Expression {
             &ExecutionProps::new(),
             &PhysicalPlanningContext::default(),
         )
+        .and_then(|physical| fail_on_overflow(physical, schema))
         .map_err(|error| first_line(&error))?;
         Ok(Expression {
             sql: sql.to_owned(),
@@ -141,13 +148,12 @@ impl Expression {
             .map(|array| null_where_not_finite(&array));
         match whole {
             Ok(array) => array,
-            // One bad row must not decide about the others: evaluate each alone.
+            // One bad row must not decide about the others: halves are evaluated until it is alone.
             Err(_) if rows > 1 => {
-                let parts: Vec<ArrayRef> = (0..rows)
-                    .map(|row| self.evaluate(&batch.slice(row, 1)))
-                    .collect();
-                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-                concat(&parts).unwrap_or_else(|_| new_null_array(&self.data_type, rows))
+                let half = rows / 2;
+                let first = self.evaluate(&batch.slice(0, half));
+                let second = self.evaluate(&batch.slice(half, rows - half));
+                concat(&[&first, &second]).unwrap_or_else(|_| new_null_array(&self.data_type, rows))
             }
             Err(_) => new_null_array(&self.data_type, rows),
         }
@@ -214,8 +220,26 @@ fn deepest_nesting(sql: &str) -> usize {
     most
 }
 
-/// Parses and refuses what is too long or too deep.
-fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
+/// Parses `sql` and hands its tree to `look`, which may go down it as deep as it likes.
+///
+/// # Errors
+/// A phrase saying why it is no expression, or what `look` says.
+pub(super) fn read_tree<T: Send>(
+    sql: &str,
+    look: impl FnOnce(&Tree) -> Result<T, String> + Send,
+) -> Result<T, String> {
+    refuse_too_long(sql)?;
+    on_deep_stack(|| {
+        let parsed = DFParser::parse_sql_into_expr(sql).map_err(|error| first_line(&error))?;
+        if let Some(alias) = parsed.alias {
+            return Err(format!("is followed by {alias}, which has no place there"));
+        }
+        look(&parsed.expr)
+    })
+}
+
+/// Refuses a text that would take the parser too long.
+fn refuse_too_long(sql: &str) -> Result<(), String> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(format!(
             "is {} bytes long; at most {MAX_SQL_BYTES} are allowed",
@@ -229,7 +253,13 @@ fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
              split it into several features"
         ));
     }
-    let logical = plan(sql, schema).map_err(|error| first_line(&error))?;
+    Ok(())
+}
+
+/// Parses and refuses what is too long or too deep.
+fn parse(sql: &str, schema: &SchemaRef) -> Result<Expr, String> {
+    refuse_too_long(sql)?;
+    let logical = plan(sql, schema).map_err(|error| explain(&error))?;
     let depth = depth_of(&logical);
     if depth > MAX_DEPTH {
         return Err(format!(
@@ -329,6 +359,72 @@ fn refuse_long_text(function: &str, arguments: &[Expr]) -> Option<String> {
     }
 }
 
+/// Parts that read no feature are computed once, when the expression is compiled, and would wrap around
+/// there.
+fn refuse_constants_that_overflow(
+    expr: &Expr,
+    df_schema: &DFSchema,
+    schema: &SchemaRef,
+) -> Result<(), String> {
+    let nulls = schema.fields().iter();
+    let nulls = nulls.map(|field| new_null_array(field.data_type(), 1));
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::clone(schema), nulls.collect(), &one_row)
+        .map_err(|error| error.to_string())?;
+    let overflows = |node: &Expr| {
+        let context = PhysicalPlanningContext::default();
+        let physical = create_physical_expr(node, df_schema, &ExecutionProps::new(), &context)?;
+        fail_on_overflow(physical, schema)?.evaluate(&row)
+    };
+    let mut found = false;
+    // The visitor never fails, and so neither does the visit.
+    let _ = expr.apply(|node| {
+        if matches!(node, Expr::Literal(..)) || !node.column_refs().is_empty() {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        if let Err(error) = overflows(node)
+            && let DataFusionError::ArrowError(error, _) = error.find_root()
+        {
+            found |= matches!(**error, ArrowError::ArithmeticOverflow(_));
+        }
+        Ok(TreeNodeRecursion::Jump)
+    });
+    match found {
+        true => Err("has a part without features that overflows 64 bits".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Integer arithmetic that overflows shall be an error of its row; by itself it wraps around.
+fn fail_on_overflow(
+    physical: Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let checked = |expression: BinaryExpr| -> Transformed<Arc<dyn PhysicalExpr>> {
+        Transformed::yes(Arc::new(expression.with_fail_on_overflow(true)))
+    };
+    let transformed = physical.transform_up(|node| {
+        if let Some(binary) = node.downcast_ref::<BinaryExpr>()
+            && matches!(
+                binary.op(),
+                Operator::Plus | Operator::Minus | Operator::Multiply
+            )
+        {
+            return Ok(checked(binary.clone()));
+        }
+        if let Some(negative) = node.downcast_ref::<NegativeExpr>() {
+            let data_type = negative.arg().data_type(schema)?;
+            if data_type.is_integer() {
+                let zero = lit(ScalarValue::new_zero(&data_type)?);
+                let difference = BinaryExpr::new(zero, Operator::Minus, Arc::clone(negative.arg()));
+                return Ok(checked(difference));
+            }
+        }
+        Ok(Transformed::no(node))
+    })?;
+    Ok(transformed.data)
+}
+
 fn null_where_not_finite(array: &ArrayRef) -> ArrayRef {
     match array.as_primitive_opt::<Float64Type>() {
         Some(floats) if floats.iter().flatten().any(|float| !float.is_finite()) => Arc::new(
@@ -338,6 +434,17 @@ fn null_where_not_finite(array: &ArrayRef) -> ArrayRef {
                 .collect::<arrow::array::Float64Array>(),
         ),
         _ => Arc::clone(array),
+    }
+}
+
+/// What is wrong with an expression, in the words of a view file.
+fn explain(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::SchemaError(missing, _) => match missing.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => format!("no feature {}", field.name),
+            _ => first_line(error),
+        },
+        _ => first_line(error),
     }
 }
 
@@ -427,7 +534,7 @@ impl ContextProvider for Functions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use arrow::array::{Array, Float64Array, Int64Array, StringArray};
     use arrow::datatypes::{Field, Schema};
     use proptest::prelude::*;
 
@@ -483,12 +590,59 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_result_is_null_and_never_a_panic_or_a_wrong_number() {
+        let tenure = [i64::MAX, i64::MIN, 0, 7];
+        let rows = batch(tenure.map(Some).to_vec(), vec![Some(-1.0); 4]);
+        for (sql, kind, expected) in [
+            // Overflow of whole numbers
+            ("tenure + 1", DataType::Int64, [false, true, true, true]),
+            ("tenure - 1", DataType::Int64, [true, false, true, true]),
+            ("tenure * 2", DataType::Int64, [false, false, true, true]),
+            ("-tenure", DataType::Int64, [true, false, true, true]),
+            ("tenure / -1", DataType::Int64, [true, false, true, true]),
+            // Division by zero
+            ("1 / tenure", DataType::Int64, [true, true, false, true]),
+            ("1 % tenure", DataType::Int64, [true, true, false, true]),
+            ("1.5 / tenure", DataType::Float64, [true, true, false, true]),
+            // A cast that does not fit, of numbers and of text
+            (
+                "cast(tenure as int)",
+                DataType::Int64,
+                [false, false, true, true],
+            ),
+            ("cast(contract as bigint)", DataType::Int64, [false; 4]),
+            (
+                "cast(charges * 1e300 as bigint)",
+                DataType::Int64,
+                [false; 4],
+            ),
+            // Not a number, or infinite
+            ("ln(charges)", DataType::Float64, [false; 4]),
+            ("sqrt(charges)", DataType::Float64, [false; 4]),
+            (
+                "exp(tenure * 1.0)",
+                DataType::Float64,
+                [false, true, true, true],
+            ),
+        ] {
+            let expression = Expression::compile(sql, &schema(), &kind).unwrap();
+            let result = expression.evaluate(&rows);
+            let found: Vec<bool> = (0..4).map(|row| result.is_valid(row)).collect();
+            assert_eq!(found, expected, "{sql}: {result:?}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (sql, part) in [
-            ("tenur * 2", "tenur"),
+            ("tenur * 2", "no feature tenur"),
             ("random()", "random"),
             ("tenure +", "Expected"),
             ("nosuch(tenure)", "nosuch"),
+            (
+                "charges + (9223372036854775807 + 1)",
+                "part without features that overflows",
+            ),
             ("contract", "expected Float64"),
             ("(select 1)", ""),
             ("count(tenure)", "count"),

@@ -2,12 +2,14 @@
 //!
 //! * [`value`] – the value and type used everywhere, and their conversions from JSON and text.
 //! * [`expression`] – SQL expressions compiled once over a view's schema.
+//! * [`change`] – what can happen to an entity.
 //! * [`view`] – one view file: features, types, defaults, allowed values, derived features.
 //! * [`views`] – the folder of view files.
-//!
-//! Window aggregates over events are not here yet.
+//! * [`windows`] – aggregates over the events of the last hours and days.
 
+pub mod change;
 pub mod expression;
 pub mod value;
 pub mod view;
 pub mod views;
+pub mod windows;

@@ -34,6 +34,13 @@ impl FeatureType {
         }
     }
 
+    /// The type called `name` in view files.
+    pub fn from_name(name: &str) -> Option<FeatureType> {
+        use FeatureType::{Bool, Float64, Int64, String};
+        let mut all = [String, Int64, Float64, Bool].into_iter();
+        all.find(|kind| kind.name() == name)
+    }
+
     /// The name used in view files and messages.
     pub fn name(self) -> &'static str {
         match self {

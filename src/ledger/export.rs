@@ -3,7 +3,8 @@
 //!
 //! `predictions-00001.parquet` and so on hold one row per prediction and model,
 //! `inferences-00001.parquet` and so on one per inference, `outcomes-00001.parquet` and so on one per
-//! outcome; the columns are those of [`super::export_rows`] and [`super::export_inferences`]. A file with the schema is written even when there are no rows.
+//! outcome, `changes-00001.parquet` and so on one per event, profile update and removal; the columns are
+//! those of [`super::export_rows`], [`super::export_inferences`] and [`super::export_changes`]. A file with the schema is written even when there are no rows.
 //!
 //! Promises: memory is bounded whatever the size of the ledger; an outcome id never appears twice;
 //! files appear under their names only once all of them are complete, and an earlier export in the
@@ -20,9 +21,11 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::changes::decode_changes;
 use super::disk::sync_directory;
 use super::duplicates::{DuplicateFinder, ShortId, short_id};
 use super::error::LedgerError;
+use super::export_changes::ChangeRows;
 use super::export_inferences::InferenceRows;
 use super::export_rows::{OutcomeRows, PredictionRows};
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
@@ -49,6 +52,8 @@ pub struct ExportReport {
     pub inference_rows: u64,
     /// Rows in the outcomes files.
     pub outcome_rows: u64,
+    /// Rows in the changes files: one per event, profile update and removal.
+    pub change_rows: u64,
     /// Outcomes left out because their id had been exported already; 0 for a sound ledger.
     pub duplicate_outcomes: u64,
     /// Bytes of a torn tail that were left out: never acknowledged.
@@ -59,8 +64,8 @@ impl std::fmt::Display for ExportReport {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             out,
-            "{} prediction rows, {} inference rows, {} outcome rows",
-            self.prediction_rows, self.inference_rows, self.outcome_rows
+            "{} prediction rows, {} inference rows, {} outcome rows, {} change rows",
+            self.prediction_rows, self.inference_rows, self.outcome_rows, self.change_rows
         )?;
         if self.duplicate_outcomes > 0 {
             writeln!(
@@ -100,6 +105,8 @@ pub fn export_parquet(data_dir: &Path, output_dir: &Path) -> Result<ExportReport
         predictions: TableWriter::new(output_dir, "predictions", PredictionRows::schema()),
         inferences: TableWriter::new(output_dir, "inferences", InferenceRows::schema()),
         outcomes: TableWriter::new(output_dir, "outcomes", OutcomeRows::schema()),
+        change_rows: ChangeRows::default(),
+        changes: TableWriter::new(output_dir, "changes", ChangeRows::schema()),
         duplicated_ids,
         exported_duplicated_ids: HashSet::new(),
         report: ExportReport::default(),
@@ -153,6 +160,8 @@ struct Export<'a> {
     predictions: TableWriter<'a>,
     inferences: TableWriter<'a>,
     outcomes: TableWriter<'a>,
+    change_rows: ChangeRows,
+    changes: TableWriter<'a>,
     duplicated_ids: HashSet<ShortId>,
     exported_duplicated_ids: HashSet<ShortId>,
     report: ExportReport,
@@ -191,6 +200,15 @@ impl Export<'_> {
                         self.inferences.write(|| self.inference_rows.take_batch())?;
                     }
                 }
+                FrameKind::Changes => {
+                    let batch = decode_changes(frame.payload, segment.sequence)
+                        .map_err(|problem| damaged(segment, frame.offset, problem))?;
+                    self.change_rows.push(&batch);
+                    self.report.change_rows += batch.changes.len() as u64;
+                    if self.change_rows.is_full() {
+                        self.changes.write(|| self.change_rows.take_batch())?;
+                    }
+                }
                 FrameKind::Mark => {}
             }
             Ok(())
@@ -214,10 +232,12 @@ impl Export<'_> {
             .write(|| self.prediction_rows.take_batch())?;
         self.inferences.write(|| self.inference_rows.take_batch())?;
         self.outcomes.write(|| self.outcome_rows.take_batch())?;
+        self.changes.write(|| self.change_rows.take_batch())?;
         let mut tables = [
             &mut self.predictions,
             &mut self.inferences,
             &mut self.outcomes,
+            &mut self.changes,
         ];
         for table in &mut tables {
             table.end_file()?;

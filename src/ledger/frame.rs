@@ -48,6 +48,8 @@ pub enum FrameKind {
     Mark,
     /// A [`super::Inference`].
     Inference,
+    /// A batch of changes, see [`super::changes`].
+    Changes,
 }
 
 impl FrameKind {
@@ -57,6 +59,7 @@ impl FrameKind {
             FrameKind::Outcome => 2,
             FrameKind::Mark => 3,
             FrameKind::Inference => 4,
+            FrameKind::Changes => 5,
         }
     }
 
@@ -66,6 +69,7 @@ impl FrameKind {
             2 => Some(FrameKind::Outcome),
             3 => Some(FrameKind::Mark),
             4 => Some(FrameKind::Inference),
+            5 => Some(FrameKind::Changes),
             _ => None,
         }
     }
@@ -177,7 +181,7 @@ impl FrameHeader {
         let synced = read_u64(bytes, 12);
         let Some(kind) = FrameKind::from_byte(bytes[20]) else {
             return Err(format!(
-                "frame kind {} is unknown, expected 1 to 4",
+                "frame kind {} is unknown, expected 1 to 5",
                 bytes[20]
             ));
         };

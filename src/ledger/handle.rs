@@ -189,6 +189,10 @@ impl Ledger {
         }
     }
 
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Whether rows are accepted: the disk takes writes and the ledger is not closed.
     pub fn healthy(&self) -> bool {
         self.queue.available()

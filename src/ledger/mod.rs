@@ -1,7 +1,9 @@
 //! The prediction ledger, first storey: a durable local log of predictions, inferences and outcomes.
 //!
 //! Every answered score request is one [`Prediction`], every answered inference request one
-//! [`Inference`], and everything that happened afterwards one [`Outcome`], each written once into `<data-dir>/ledger/` and never changed. [`Ledger`] writes;
+//! [`Inference`], everything that happened afterwards one [`Outcome`], and everything that is learned of
+//! entities one change in a batch ([`changes`]), each written once into `<data-dir>/ledger/` and never
+//! changed. [`Ledger`] writes;
 //! [`verify`] checks a ledger at rest; [`export_parquet`] writes it out for Polars, DuckDB and
 //! their like.
 //!
@@ -57,7 +59,7 @@
 //!
 //! ## Metrics
 //!
-//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction`, `inference` or `outcome`),
+//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction`, `inference`, `outcome` or `changes`, batches of them),
 //! `bellwether_ledger_queue_rows`, `bellwether_ledger_sync_seconds` (histogram),
 //! `bellwether_ledger_write_errors_total`.
 //!
@@ -66,18 +68,20 @@
 //! Callers encode their row and push it into a bounded queue; one thread writes; another one syncs,
 //! because a sync may take longer than a prediction may wait. The files, from the caller to the disk
 //! and back: `inference`, `handle`, `queue`, `shards`, `writer`, `syncer`, `segment`, `disk`;
-//! `recovery`, `index`, `lock` for opening; `reading`, `scan`, [`frame`], [`record`] for reading;
-//! `verify`, `duplicates`, `export`, [`export_rows`], [`export_inferences`].
+//! `recovery`, `index`, `lock` for opening; `reading`, `rows`, `scan`, [`frame`], [`record`] for reading;
+//! `verify`, `duplicates`, `export`, [`export_rows`], [`export_inferences`], [`export_changes`].
 //!
 //! ## What it does not do
 //!
 //! It erases nobody yet, deletes no old segments, and writes no lake tables. It is local to one
 //! server: replicas each have their own.
 
+pub mod changes;
 mod disk;
 mod duplicates;
 pub mod error;
 mod export;
+pub mod export_changes;
 pub mod export_inferences;
 pub mod export_rows;
 pub mod frame;
@@ -90,6 +94,7 @@ mod queue;
 mod reading;
 pub mod record;
 mod recovery;
+mod rows;
 pub mod scan;
 mod segment;
 mod shards;
@@ -97,6 +102,8 @@ mod syncer;
 mod verify;
 mod writer;
 
+pub use changes::{ChangeBatch, EncodedChanges, read_changes};
+pub use duplicates::short_id;
 pub use error::{AppendError, LedgerError, OutcomeError};
 pub use export::{ExportReport, export_parquet};
 pub use frame::MAX_PAYLOAD_BYTES;
@@ -108,5 +115,6 @@ pub use record::{
     MAX_OUTCOME_ID_BYTES, MAX_REQUEST_ID_BYTES, Outcome, Prediction, Reasons, Score,
     outcome_content_hash,
 };
+pub use rows::{read_outcomes, read_predictions};
 pub use scan::{SegmentEnd, SegmentScan, scan_segment_bytes};
 pub use verify::{Damage, VerifyReport, verify};

@@ -3,9 +3,9 @@
 //! Rows of predictions and inferences come from the hot path as finished frames and wait in the
 //! shard of their thread ([`super::shards`]), which costs their caller one lock of its own and a copy.
 //! The writer is woken for them only when it sleeps for want of work, which one look at a flag tells;
-//! while there is traffic it looks into the queue every few milliseconds by itself. Outcomes, the
+//! while there is traffic it looks into the queue every few milliseconds by itself. Outcomes and changes, the
 //! results of syncs and everything about waiting are under one shared lock, which a row takes only to
-//! wake the writer. An outcome wakes it at once, because someone waits for it.
+//! wake the writer. An outcome and a batch of changes wake it at once, because someone waits for them.
 //!
 //! When the queue is at its bound of rows or bytes, or the disk does not take writes, the row is
 //! refused. Rows count against the bound until they are in the file, not just until the writer has
@@ -36,6 +36,14 @@ pub struct QueuedOutcome {
     pub reply: OutcomeReply,
 }
 
+/// A batch of changes with the caller that waits for it.
+pub struct QueuedChanges {
+    /// The finished frame, but for what the segment decides.
+    pub frame: Vec<u8>,
+    /// Where the segment's number goes once the batch is durable.
+    pub reply: oneshot::Sender<u64>,
+}
+
 /// What the syncing thread reports.
 pub struct SyncReport {
     /// Whether everything written when the sync was asked for is durable now.
@@ -53,6 +61,8 @@ pub struct Taken {
     pub rows: Vec<Vec<u8>>,
     /// Outcomes in the order of arrival.
     pub outcomes: Vec<QueuedOutcome>,
+    /// Batches of changes in the order of arrival.
+    pub changes: Vec<QueuedChanges>,
     /// A finished sync.
     pub sync: Option<SyncReport>,
     /// True once the ledger is being closed.
@@ -88,6 +98,7 @@ struct State {
     /// A caller took rows: the writer has to plan anew.
     helped: bool,
     outcomes: Vec<QueuedOutcome>,
+    changes: Vec<QueuedChanges>,
     sync: Option<SyncReport>,
     closing: bool,
 }
@@ -111,6 +122,7 @@ impl Queue {
             state: Mutex::new(State {
                 helped: false,
                 outcomes: Vec::new(),
+                changes: Vec::new(),
                 sync: None,
                 closing: false,
             }),
@@ -173,6 +185,19 @@ impl Queue {
         Ok(())
     }
 
+    /// Adds a batch of changes and wakes the writer.
+    pub fn push_changes(&self, queued: QueuedChanges) -> Result<(), AppendError> {
+        let mut state = self.lock();
+        if state.closing {
+            return Err(AppendError::Closed);
+        }
+        self.rows.admit(queued.frame.len())?;
+        state.changes.push(queued);
+        drop(state);
+        self.wake_writer.notify_one();
+        Ok(())
+    }
+
     /// Rows that are accepted and not yet in the file.
     pub fn depth(&self) -> usize {
         self.rows.depth()
@@ -221,7 +246,7 @@ impl Queue {
             let urgent = state.sync.is_some()
                 || state.helped
                 || (state.closing && !how.closing_seen)
-                || (how.take_rows && !state.outcomes.is_empty())
+                || (how.take_rows && !(state.outcomes.is_empty() && state.changes.is_empty()))
                 || (wakes_for_rows && !self.rows.is_empty());
             let left = how
                 .until
@@ -256,6 +281,7 @@ impl Queue {
         };
         if rows {
             taken.outcomes = std::mem::take(&mut state.outcomes);
+            taken.changes = std::mem::take(&mut state.changes);
         }
         drop(state);
         if rows {
@@ -267,7 +293,9 @@ impl Queue {
 
     /// Whether rows lie in the queue that the writer has not taken.
     pub fn has_rows(&self) -> bool {
-        let outcomes_wait = !self.lock().outcomes.is_empty();
-        outcomes_wait || !self.rows.is_empty()
+        let state = self.lock();
+        let someone_waits = !(state.outcomes.is_empty() && state.changes.is_empty());
+        drop(state);
+        someone_waits || !self.rows.is_empty()
     }
 }

@@ -36,6 +36,10 @@ pub struct Prediction {
     /// One entry per model version that answered.
     #[prost(message, repeated, tag = "7")]
     pub scores: Vec<Score>,
+    /// The number of the last change that went into the entity whose values were served; absent when
+    /// there was none, and in rows of versions that did not number changes.
+    #[prost(uint64, optional, tag = "8")]
+    pub applied: Option<u64>,
 }
 
 /// One feature value as it was served.
@@ -87,6 +91,12 @@ pub enum FeatureSource {
     Derived = 3,
     /// Not stored and without a default: null was passed on.
     Missing = 4,
+    /// Computed from the events of a window of time.
+    Window = 5,
+    /// Read from a related entity.
+    Related = 6,
+    /// The request's context, or its time.
+    Request = 7,
 }
 
 impl FeatureSource {
@@ -98,6 +108,9 @@ impl FeatureSource {
             FeatureSource::Default => "default",
             FeatureSource::Derived => "derived",
             FeatureSource::Missing => "missing",
+            FeatureSource::Window => "window",
+            FeatureSource::Related => "related",
+            FeatureSource::Request => "request",
         }
     }
 }

@@ -14,6 +14,7 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 
 use prost::Message;
 
+use super::changes::decode_changes;
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKind, HeaderError, SEGMENT_HEADER_BYTES,
     SegmentHeader, frame_checksum,
@@ -233,6 +234,8 @@ pub struct SegmentScan {
     pub predictions: u64,
     /// Valid frames with an inference.
     pub inferences: u64,
+    /// Changes in decodable batches.
+    pub changes: u64,
     /// Valid frames with an outcome.
     pub outcomes: u64,
     /// Valid frames without payload.
@@ -249,6 +252,7 @@ pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
     let mut scan = SegmentScan {
         predictions: 0,
         inferences: 0,
+        changes: 0,
         outcomes: 0,
         marks: 0,
         undecodable: 0,
@@ -281,6 +285,10 @@ pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
                 },
                 FrameKind::Outcome => match Outcome::decode(frame.payload) {
                     Ok(_) => scan.outcomes += 1,
+                    Err(_) => scan.undecodable += 1,
+                },
+                FrameKind::Changes => match decode_changes(frame.payload, 0) {
+                    Ok(batch) => scan.changes += batch.changes.len() as u64,
                     Err(_) => scan.undecodable += 1,
                 },
                 FrameKind::Mark => scan.marks += 1,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, SecondsFormat};
 use prost::bytes::Bytes;
 
+use super::changes::{ChangeBatch, decode_changes};
 use super::duplicates::{DuplicateFinder, ShortId, short_id};
 use super::error::LedgerError;
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
@@ -37,6 +38,8 @@ pub struct VerifyReport {
     pub inferences: u64,
     /// Outcomes.
     pub outcomes: u64,
+    /// Changes of entities: events, profile updates and removals.
+    pub changes: u64,
     /// Time of the first prediction, inference or received outcome, RFC 3339 in UTC.
     pub first_at: Option<String>,
     /// Time of the last one.
@@ -94,6 +97,7 @@ pub fn verify(data_dir: &Path) -> Result<VerifyReport, LedgerError> {
         outcome_ids: DuplicateFinder::new(),
         first_us: i64::MAX,
         last_us: i64::MIN,
+        expected_change: None,
     };
     for segment in &chain {
         report.segments += 1;
@@ -149,6 +153,8 @@ struct Scan {
     outcome_ids: DuplicateFinder,
     first_us: i64,
     last_us: i64,
+    /// The number of the change that has to come next.
+    expected_change: Option<u64>,
 }
 
 impl Scan {
@@ -181,15 +187,44 @@ impl Scan {
                     self.outcome_ids
                         .add(short_id(outcome.outcome_id.as_bytes()))?;
                 }
+                FrameKind::Changes => {
+                    let batch = decode_changes(frame.payload, segment.sequence)
+                        .map_err(|detail| damaged(segment, frame.offset, detail))?;
+                    self.next_change(&batch)
+                        .map_err(|detail| damaged(segment, frame.offset, detail))?;
+                    report.changes += batch.changes.len() as u64;
+                    self.saw(batch.known_at_us);
+                }
                 FrameKind::Mark => {}
             }
             Ok(())
         })
     }
 
+    /// Changes are numbered without gaps, in the order of the log.
+    fn next_change(&mut self, batch: &ChangeBatch) -> Result<(), String> {
+        let expected = self.expected_change.unwrap_or(batch.sequence);
+        self.expected_change = Some(batch.sequence + batch.changes.len() as u64);
+        if batch.sequence == expected {
+            return Ok(());
+        }
+        Err(format!(
+            "the changes are numbered from {} on, expected {expected}",
+            batch.sequence
+        ))
+    }
+
     fn saw(&mut self, at_us: i64) {
         self.first_us = self.first_us.min(at_us);
         self.last_us = self.last_us.max(at_us);
+    }
+}
+
+fn damaged(segment: &Segment, offset: u64, detail: String) -> LedgerError {
+    LedgerError::Damaged {
+        file: segment.path.clone(),
+        offset,
+        detail,
     }
 }
 
@@ -225,6 +260,7 @@ impl std::fmt::Display for VerifyReport {
             self.predictions, self.scores
         )?;
         writeln!(out, "inferences   {}", self.inferences)?;
+        writeln!(out, "changes      {}", self.changes)?;
         writeln!(out, "outcomes     {}", self.outcomes)?;
         if let (Some(first), Some(last)) = (&self.first_at, &self.last_at) {
             writeln!(out, "from         {first}\nto           {last}")?;

@@ -28,7 +28,8 @@ pub struct Catalog {
 #[derive(Debug)]
 pub struct Model {
     versions: BTreeMap<u64, Entry>,
-    /// The highest version that is ready, looked up when the catalog is made and not per request.
+    /// The highest version that is ready and no candidate, looked up when the catalog is made and
+    /// not per request.
     champion: Option<Arc<ModelVersion>>,
 }
 
@@ -150,12 +151,13 @@ impl FromIterator<(String, Model)> for Catalog {
 
 impl Model {
     pub fn new(versions: BTreeMap<u64, Entry>) -> Model {
-        let ready = |entry: &Entry| entry.state.as_ref().ok().cloned();
-        let champion = versions.values().rev().find_map(ready);
+        let mut newest_first = versions.values().rev();
+        let champion = newest_first.find(|entry| entry.answers_unnamed());
+        let champion = champion.and_then(|entry| entry.state.as_ref().ok().cloned());
         Model { versions, champion }
     }
 
-    /// The version that answers when none is named: the highest that is ready.
+    /// The version that answers when none is named: the highest that is ready and no candidate.
     pub fn champion(&self) -> Option<&Arc<ModelVersion>> {
         self.champion.as_ref()
     }
@@ -203,8 +205,19 @@ impl Model {
 }
 
 impl Entry {
+    /// Whether it is ready and no candidate.
+    pub fn answers_unnamed(&self) -> bool {
+        let version = self.state.as_ref();
+        version.is_ok_and(|version| !version.is_candidate())
+    }
+
     fn describe(&self) -> String {
         match &self.state {
+            Ok(version) if version.is_candidate() => format!(
+                "version {} is a candidate, which answers only when it is named; to make it the \
+                 champion, take `state` out of its model.toml",
+                self.version
+            ),
             Ok(_) => format!("version {} is ready", self.version),
             Err(reason) => format!("version {} is unavailable: {reason}", self.version),
         }

@@ -11,7 +11,7 @@ use onnx_ml::{Limits, Model};
 use sha2::{Digest, Sha256};
 
 use super::golden::Golden;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, VersionState};
 use super::scoring::Scoring;
 use super::statistics::Statistics;
 use crate::features::view::View;
@@ -29,7 +29,8 @@ pub struct ModelVersion {
     pub version: String,
     /// SHA-256 over the bytes of `model.onnx` and `model.toml`.
     pub digest: [u8; 32],
-    pub graph: Model,
+    /// Shared with the version that the same files are under other views.
+    pub graph: Arc<Model>,
     pub manifest: Option<Manifest>,
     /// How it is scored over a feature view, or why it is served raw only.
     pub scoring: Result<Scoring, Vec<String>>,
@@ -87,6 +88,12 @@ impl std::fmt::Debug for ModelVersion {
 }
 
 impl ModelVersion {
+    /// Whether its manifest says that it is not to answer unless it is named.
+    pub fn is_candidate(&self) -> bool {
+        let model = self.manifest.as_ref().map(|manifest| &manifest.model);
+        model.is_some_and(|model| model.state == Some(VersionState::Candidate))
+    }
+
     /// Builds the version from its files and checks it against the views.
     ///
     /// # Errors
@@ -114,20 +121,12 @@ impl ModelVersion {
                 .map_err(|error| format!("golden.json: {error}"))?;
             golden.check(&graph)?;
         }
-        let scoring = match &manifest {
-            Some(manifest) => {
-                let view =
-                    view_of(manifest, views).map_err(|problem| format!("model.toml: {problem}"))?;
-                let bound = Scoring::bind(&graph, Some(manifest), view);
-                Ok(bound.map_err(|problems| format!("model.toml: {}", problems.join("; ")))?)
-            }
-            None => bind_by_name(&graph, views),
-        };
+        let scoring = bind(&graph, manifest.as_ref(), views)?;
         Ok(ModelVersion {
             name: name.to_owned(),
             version: version.to_owned(),
             digest,
-            graph,
+            graph: Arc::new(graph),
             manifest,
             scoring,
             latency: model_latency(name, version),
@@ -137,11 +136,53 @@ impl ModelVersion {
             files_digest: files.digest,
         })
     }
+
+    /// The same version over other views.
+    ///
+    /// # Errors
+    /// As [`ModelVersion::build`]: a manifest that does not fit them.
+    pub fn rebound(&self, views: &Views) -> Result<Self, String> {
+        Ok(ModelVersion {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            digest: self.digest,
+            graph: Arc::clone(&self.graph),
+            manifest: self.manifest.clone(),
+            scoring: bind(&self.graph, self.manifest.as_ref(), views)?,
+            latency: self.latency.clone(),
+            statistics: Arc::clone(&self.statistics),
+            ledger_template: InferenceTemplate::new(&self.name, &self.version, &self.digest),
+            pace: Pace::default(),
+            files_digest: self.files_digest,
+        })
+    }
+}
+
+/// How a graph is scored over the views. One with a manifest has to bind; one without may be served raw.
+fn bind(
+    graph: &Model,
+    manifest: Option<&Manifest>,
+    views: &Views,
+) -> Result<Result<Scoring, Vec<String>>, String> {
+    let Some(manifest) = manifest else {
+        return Ok(bind_by_name(graph, views));
+    };
+    let view = view_of(manifest, views).map_err(|problem| format!("model.toml: {problem}"))?;
+    let bound = Scoring::bind(graph, Some(manifest), view);
+    let bound = bound.map_err(|problems| format!("model.toml: {}", problems.join("; ")))?;
+    Ok(Ok(bound))
 }
 
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("model.toml: {error}"))?;
-    toml::from_str(text).map_err(|error| format!("model.toml: {}", error.to_string().trim_end()))
+    let manifest: Manifest = toml::from_str(text)
+        .map_err(|error| format!("model.toml: {}", error.to_string().trim_end()))?;
+    if let Some(label) = &manifest.label {
+        label
+            .check()
+            .map_err(|problem| format!("model.toml: {problem}"))?;
+    }
+    Ok(manifest)
 }
 
 fn view_of<'a>(manifest: &Manifest, views: &'a Views) -> Result<&'a Arc<View>, String> {

@@ -1,24 +1,34 @@
-//! From stored profiles and request overrides to one Arrow batch of the view's schema.
+//! From what is known of some entities to one Arrow batch of the view's schema.
 //!
-//! For every stored feature of every row: the request's override, else the stored value, else the
-//! declared default, else null. Derived features are then computed on the batch. Where each value
-//! came from and how old it is stays with the batch, because the ledger records it.
+//! For every feature of every row that is not derived: the request's override, else the value of its
+//! role (stored, of the request's context, of the windows, of the related entity), else the declared
+//! default, else null. Derived features are then computed on the batch. Where each value came from and
+//! how old it is stays with the batch, because the ledger records it.
+//!
+//! One row online and a million offline go through the same code, column by column.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 
+use super::related::Related;
 use crate::features::value::{FeatureType, Value};
-use crate::features::view::{Feature, View};
+use crate::features::view::{Feature, Role, View};
 use crate::store::Profile;
 
 /// What is known of one row before assembly.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowInput<'a> {
+    /// The entity's key; relations may read its parts.
+    pub key: &'a str,
     pub profile: Option<&'a Profile>,
-    /// Checked values by column, replacing what is stored.
+    /// Checked values by column, replacing what is known.
     pub overrides: &'a [(usize, Value)],
+    /// Checked values of request features by column, those of [`View::request_time`] among them.
+    pub context: &'a [(usize, Value)],
+    /// The values of the window features, as a snapshot has them; none when nothing is known.
+    pub windows: &'a [Value],
 }
 
 /// Where a served value came from.
@@ -26,6 +36,9 @@ pub struct RowInput<'a> {
 pub enum Source {
     Stored,
     Override,
+    Request,
+    Window,
+    Related,
     Default,
     Missing,
 }
@@ -34,47 +47,55 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub source: Source,
-    /// When a stored value was written, microseconds since the Unix epoch.
+    /// When a stored value was written, microseconds since the Unix epoch; of a related one, there.
     pub as_of_us: Option<i64>,
     /// The value is not among those the feature declares.
     pub unknown: bool,
+    /// The value lies outside the feature's range.
+    pub out_of_range: bool,
 }
 
-/// An assembled batch: every feature of the view, and the origin of the stored ones.
+/// An assembled batch: every feature of the view, and the origin of all but the derived ones.
 #[derive(Debug)]
 pub struct Assembled {
     pub batch: RecordBatch,
-    stored: usize,
+    derived: usize,
     origins: Vec<Origin>,
 }
 
 impl Assembled {
     /// The origin of the value in `row` and `column`; `None` for a derived feature.
     pub fn origin(&self, row: usize, column: usize) -> Option<&Origin> {
-        if column >= self.stored {
+        if column >= self.derived {
             return None;
         }
         self.origins.get(column * self.batch.num_rows() + row)
     }
 }
 
-/// Assembles `rows`; derived features are computed only where `needed` (by column) is true.
+/// Assembles `rows`; derived features are computed only where `needed` (by column) is true. `related`
+/// is what is known of the related entities of these rows.
 ///
 /// # Errors
 /// Only when the view's schema is at odds with its own features, which loading excludes.
 pub fn assemble(
     view: &View,
     rows: &[RowInput<'_>],
+    related: &Related,
     needed: &[bool],
 ) -> Result<Assembled, arrow::error::ArrowError> {
-    let stored = view.stored_features();
-    let mut origins = Vec::with_capacity(stored.len() * rows.len());
+    let derived = view.derived_columns().start;
+    let mut origins = Vec::with_capacity(derived * rows.len());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(view.features().len());
     let mut values: Vec<&Value> = Vec::with_capacity(rows.len());
-    for (column, feature) in stored.iter().enumerate() {
+    for (column, feature) in view.features()[..derived].iter().enumerate() {
         values.clear();
-        for row in rows {
-            let (value, origin) = resolve(column, feature, row);
+        for (index, row) in rows.iter().enumerate() {
+            let found = match feature.role {
+                Role::Related => related.value(column - view.related_columns().start, index),
+                _ => find(view, column, feature, row),
+            };
+            let (value, origin) = resolve(column, feature, row, found);
             values.push(value);
             origins.push(origin);
         }
@@ -83,54 +104,84 @@ pub fn assemble(
     let batch = view.derive(columns, rows.len(), |column| needed[column])?;
     Ok(Assembled {
         batch,
-        stored: stored.len(),
+        derived,
         origins,
     })
 }
 
-fn resolve<'a>(column: usize, feature: &'a Feature, row: &RowInput<'a>) -> (&'a Value, Origin) {
+/// The value of a feature that is neither related nor derived, as far as the row has one.
+fn find<'a>(
+    view: &View,
+    column: usize,
+    feature: &Feature,
+    row: &RowInput<'a>,
+) -> Option<(&'a Value, Source, Option<i64>)> {
+    match feature.role {
+        Role::Stored => {
+            let stored = row.profile?.get(&feature.name)?;
+            Some((&stored.value, Source::Stored, Some(stored.as_of_us)))
+        }
+        Role::Request => {
+            let (_, value) = row.context.iter().find(|(index, _)| *index == column)?;
+            Some((value, Source::Request, None))
+        }
+        Role::Window => {
+            let value = row.windows.get(column - view.window_columns().start)?;
+            Some((value, Source::Window, None))
+        }
+        Role::Related | Role::Derived => None,
+    }
+}
+
+fn resolve<'a>(
+    column: usize,
+    feature: &'a Feature,
+    row: &RowInput<'a>,
+    found: Option<(&'a Value, Source, Option<i64>)>,
+) -> (&'a Value, Origin) {
     const NULL: Value = Value::Null;
     let overridden = row.overrides.iter().find(|(index, _)| *index == column);
-    let stored = row.profile.and_then(|profile| profile.get(&feature.name));
-    let (value, source, as_of_us) = match (overridden, stored) {
+    let (value, source, as_of_us) = match (overridden, found) {
         (Some((_, value)), _) => (value, Source::Override, None),
-        (None, Some(stored)) => (&stored.value, Source::Stored, Some(stored.as_of_us)),
+        (None, Some(found)) => found,
         (None, None) => (&NULL, Source::Missing, None),
     };
-    // A value written under an earlier type of the feature counts as missing.
-    let fits = match (value, feature.kind) {
-        (Value::Int64(_), FeatureType::Float64) => true,
-        (value, kind) => value.feature_type() == Some(kind),
+    if fits(value, feature.kind) {
+        let origin = Origin {
+            source,
+            as_of_us,
+            unknown: feature.is_unknown(value),
+            out_of_range: feature.is_out_of_range(value),
+        };
+        return (value, origin);
+    }
+    let (value, source) = match &feature.default {
+        Some(default) => (default, Source::Default),
+        None => (&NULL, Source::Missing),
     };
-    if fits {
-        let unknown = !feature.values.is_empty() && !feature.values.contains(value);
-        return (
-            value,
-            Origin {
-                source,
-                as_of_us,
-                unknown,
-            },
-        );
+    let origin = Origin {
+        source,
+        as_of_us,
+        unknown: false,
+        out_of_range: false,
+    };
+    (value, origin)
+}
+
+/// Whether a value is one of the feature's type. One that was written under an earlier type of the
+/// feature counts as missing, and so does null.
+fn fits(value: &Value, kind: FeatureType) -> bool {
+    match (value, kind) {
+        (Value::Int64(_), FeatureType::Float64) => true,
+        (Value::Float64(float), FeatureType::Float64) => float.is_finite(),
+        (value, kind) => value.feature_type() == Some(kind),
     }
-    match &feature.default {
-        Some(default) => (
-            default,
-            Origin {
-                source: Source::Default,
-                as_of_us,
-                unknown: false,
-            },
-        ),
-        None => (
-            &NULL,
-            Origin {
-                source: Source::Missing,
-                as_of_us,
-                unknown: false,
-            },
-        ),
-    }
+}
+
+/// The value of the stored or request feature in `column`, as [`assemble`] gives it.
+pub fn resolved<'a>(view: &'a View, column: usize, row: &RowInput<'a>) -> &'a Value {
+    let feature = &view.features()[column];
+    resolve(column, feature, row, find(view, column, feature, row)).0
 }
 
 /// A column of `kind` from values that fit it or are null.
@@ -228,10 +279,11 @@ expression = "total / greatest(tenure, 1)"
             RowInput {
                 profile: Some(&profile),
                 overrides: &overrides,
+                ..RowInput::default()
             },
             RowInput::default(),
         ];
-        let assembled = assemble(&view, &rows, &[true; 4]).unwrap();
+        let assembled = assemble(&view, &rows, &Related::default(), &[true; 4]).unwrap();
         let row = |row: usize| -> Vec<Value> {
             assembled
                 .batch
@@ -264,12 +316,125 @@ expression = "total / greatest(tenure, 1)"
             Origin {
                 source: Source::Stored,
                 as_of_us: Some(7),
-                unknown: true
+                unknown: true,
+                out_of_range: false,
             }
         );
         assert_eq!(origin(0, 1).source, Source::Override);
         assert_eq!(origin(1, 0).source, Source::Default);
         assert_eq!(origin(1, 1).source, Source::Missing);
         assert_eq!(assembled.origin(0, 3), None);
+    }
+
+    const ALL_ROLES: &str = r#"
+[view]
+name = "customer"
+entity = "customer_id"
+[[feature]]
+name = "channel"
+type = "string"
+source = "request"
+default = "app"
+[[feature]]
+name = "tickets"
+type = "int64"
+max = 5
+aggregate = { event = "ticket", function = "count", window = "30d" }
+[[feature]]
+name = "longest"
+type = "float64"
+default = 1.5
+aggregate = { event = "call", function = "max", window = "7d", value = "minutes" }
+[[feature]]
+name = "sum"
+type = "float64"
+expression = "tickets + longest + request_hour + case when channel = 'app' then 100 else 0 end"
+"#;
+
+    #[test]
+    fn windows_and_requests_have_values_overrides_and_defaults_like_stored_features() {
+        let view = View::parse(ALL_ROLES).unwrap();
+        let column = |name: &str| view.index_of(name).unwrap();
+        let windows = [Value::Int64(7), Value::Null];
+        let phone = (column("channel"), Value::String("phone".into()));
+        // 1970-01-01T02:00 is hour 2.
+        let mut context = vec![phone];
+        context.extend(view.request_time(2 * 3_600_000_000));
+        let overrides = [(column("tickets"), Value::Int64(1))];
+        let known = RowInput {
+            context: &context,
+            windows: &windows,
+            ..RowInput::default()
+        };
+        let overridden = RowInput {
+            overrides: &overrides,
+            ..known
+        };
+        let rows = [known, overridden, RowInput::default()];
+        let needed = vec![true; view.features().len()];
+        let assembled = assemble(&view, &rows, &Related::default(), &needed).unwrap();
+        let value = |row, name: &str| value_at(assembled.batch.column(column(name)), row);
+        let source = |row, name: &str| assembled.origin(row, column(name)).unwrap().source;
+        assert_eq!(value(0, "sum"), Value::Float64(7.0 + 1.5 + 2.0));
+        assert_eq!(source(0, "channel"), Source::Request);
+        assert_eq!(source(0, "tickets"), Source::Window);
+        assert!(assembled.origin(0, column("tickets")).unwrap().out_of_range);
+        assert_eq!(source(0, "longest"), Source::Default);
+        assert_eq!(value(1, "sum"), Value::Float64(1.0 + 1.5 + 2.0));
+        assert_eq!(source(1, "tickets"), Source::Override);
+        assert!(!assembled.origin(1, column("tickets")).unwrap().out_of_range);
+        // Nothing known: counts are 0, and without a time there is no hour.
+        assert_eq!(value(2, "tickets"), Value::Int64(0));
+        assert_eq!(value(2, "channel"), Value::String("app".into()));
+        assert_eq!(value(2, "sum"), Value::Null);
+        assert_eq!(source(2, "request_hour"), Source::Missing);
+    }
+
+    /// Window values and context of a row.
+    type Known = (Vec<Value>, Vec<(usize, Value)>);
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_row_alone_and_among_others_has_the_same_values(
+            rows in proptest::collection::vec(
+                (
+                    proptest::option::of(-9_i64..9),
+                    proptest::option::of(proptest::num::f64::ANY),
+                    0_i64..4_000_000_000_000_000,
+                    proptest::option::of("[a-z]{0,3}|app"),
+                ),
+                1..20,
+            ),
+        ) {
+            let view = View::parse(ALL_ROLES).unwrap();
+            let channel = view.index_of("channel").unwrap();
+            let needed = vec![true; view.features().len()];
+            let known: Vec<Known> = rows
+                .into_iter()
+                .map(|(tickets, longest, at_us, text)| {
+                    let mut context: Vec<(usize, Value)> = view.request_time(at_us).collect();
+                    context.extend(text.map(|text| (channel, Value::String(text))));
+                    let tickets = tickets.map_or(Value::Null, Value::Int64);
+                    (vec![tickets, longest.map_or(Value::Null, Value::Float64)], context)
+                })
+                .collect();
+            let inputs: Vec<RowInput<'_>> = known
+                .iter()
+                .map(|(windows, context)| RowInput { context, windows, ..RowInput::default() })
+                .collect();
+            let none = Related::default();
+            let together = assemble(&view, &inputs, &none, &needed).unwrap();
+            for (row, input) in inputs.iter().enumerate() {
+                let alone = assemble(&view, std::slice::from_ref(input), &none, &needed).unwrap();
+                for column in 0..needed.len() {
+                    let expected = together.batch.column(column).slice(row, 1).to_data();
+                    proptest::prop_assert_eq!(alone.batch.column(column).to_data(), expected);
+                    let origin = alone.origin(0, column).copied();
+                    proptest::prop_assert_eq!(origin, together.origin(row, column).copied());
+                }
+            }
+        }
     }
 }

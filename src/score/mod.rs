@@ -3,19 +3,25 @@
 //! [`Scorer::score`] is the one function behind every scoring endpoint. It answers only what has
 //! been handed to the ledger: a prediction that cannot be recorded is an error, never an answer.
 //!
-//! * [`assemble`] – profiles and overrides to an Arrow batch.
+//! * [`assemble`] – what is known and what is overridden to an Arrow batch.
+//! * [`related`] – the entities that an entity points to.
+//! * [`quality`] – what to know about the values that were used.
 //! * [`reasons`] – contributions of features to a score.
 
 pub mod assemble;
+pub mod quality;
 pub mod reasons;
+pub mod related;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::config::OnFailure;
 use crate::features::value::Value;
 use crate::features::view::{ValueError, View};
 use crate::features::views::Views;
@@ -24,13 +30,18 @@ use crate::models::catalog::FindError;
 use crate::models::repository::Repository;
 use crate::models::scoring::{Scored, Scoring};
 use crate::models::version::ModelVersion;
-use crate::store::{OnlineStore, StoreError};
+use crate::store::{OnlineStore, Snapshot, StoreError, read_one};
 use crate::telemetry::{FeatureCounters, StageTimers};
 use assemble::{Assembled, RowInput, Source, assemble, value_at};
+use quality::{FeatureQuality, judge};
 use reasons::{Reasons, explain};
+use related::{Related, Wanted};
 
 /// The entity that `/v1/score` and `/v1/customers` are about.
 pub const CUSTOMER: &str = "customer_id";
+
+/// How often a request looks again, a millisecond apart, while views are replaced.
+const REPLACING_TRIES: usize = 100;
 
 /// A request to score one customer.
 #[derive(Debug, Default)]
@@ -40,6 +51,8 @@ pub struct ScoreRequest {
     pub models: Option<Vec<String>>,
     /// Values to use instead of stored ones, by feature name.
     pub overrides: Map<String, Json>,
+    /// What is known of the request itself: values of request features, by name.
+    pub context: Map<String, Json>,
     /// How many contributions to give with each prediction; none when `None`.
     pub explain: Option<usize>,
 }
@@ -58,17 +71,6 @@ pub struct Prediction {
     pub version: Arc<ModelVersion>,
     pub scored: Scored,
     pub reasons: Option<Reasons>,
-}
-
-/// What a caller should know about the features that were used.
-#[derive(Debug, Default)]
-pub struct FeatureQuality {
-    /// Stored, but older than the feature's `max_age`.
-    pub stale: Vec<String>,
-    /// Without a value: the default was used, or missing passed on.
-    pub missing: Vec<String>,
-    /// With a value that is not among the declared ones.
-    pub unknown: Vec<String>,
 }
 
 /// Why a customer was not scored.
@@ -92,9 +94,13 @@ pub enum ScoreError {
     #[error("models: no model is ready that binds to a view of {CUSTOMER}")]
     NoModels,
     #[error("features.{0}")]
-    Override(#[from] ValueError),
+    Override(ValueError),
+    #[error("context.{0}")]
+    Context(ValueError),
     #[error("no feature view has the entity {CUSTOMER}")]
     NoView,
+    #[error("the feature views are being replaced; try again")]
+    Replacing,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("model {name} version {version}: {problem}")]
@@ -111,12 +117,28 @@ pub enum ScoreError {
 
 /// Everything a score needs.
 pub struct Scorer {
-    pub views: Views,
+    in_force: ArcSwap<InForce>,
     pub repository: Arc<Repository>,
     pub store: Arc<dyn OnlineStore>,
     pub ledger: Arc<Ledger>,
+    /// What to answer while the store is lost.
+    pub on_store_failure: OnFailure,
     timers: StageTimers,
+}
+
+/// The views that are in force, and what is counted by their columns.
+struct InForce {
+    views: Arc<Views>,
     counters: FeatureCounters,
+}
+
+impl InForce {
+    fn new(views: Arc<Views>) -> InForce {
+        InForce {
+            counters: FeatureCounters::new(&views, CUSTOMER),
+            views,
+        }
+    }
 }
 
 impl Scorer {
@@ -127,14 +149,14 @@ impl Scorer {
         ledger: Arc<Ledger>,
     ) -> Scorer {
         let timers = StageTimers::default();
-        let counters = FeatureCounters::new(&views, CUSTOMER);
+        let in_force = InForce::new(Arc::new(views));
         Scorer {
-            views,
+            in_force: ArcSwap::from_pointee(in_force),
             repository,
             store,
             ledger,
+            on_store_failure: OnFailure::default(),
             timers,
-            counters,
         }
     }
 
@@ -142,8 +164,39 @@ impl Scorer {
     ///
     /// # Errors
     /// When no view has the entity `customer_id`.
-    pub fn customer_view(&self) -> Result<&Arc<View>, ScoreError> {
-        self.views.of_entity(CUSTOMER).ok_or(ScoreError::NoView)
+    pub fn customer_view(&self) -> Result<Arc<View>, ScoreError> {
+        let views = self.views();
+        views.of_entity(CUSTOMER).cloned().ok_or(ScoreError::NoView)
+    }
+
+    /// The views that are in force.
+    pub fn views(&self) -> Arc<Views> {
+        Arc::clone(&self.in_force.load().views)
+    }
+
+    /// Puts other views in force: those that the repository's versions are bound to from now on.
+    pub fn replace_views(&self, views: Arc<Views>) {
+        self.in_force.store(Arc::new(InForce::new(views)));
+    }
+
+    /// The views in force, the customers' among them, and the versions to run, which are bound to it.
+    async fn choose(
+        &self,
+        request: &ScoreRequest,
+    ) -> Result<(Arc<InForce>, Arc<View>, Vec<Arc<ModelVersion>>), ScoreError> {
+        for _ in 0..REPLACING_TRIES {
+            let in_force = self.in_force.load_full();
+            let view = in_force.views.of_entity(CUSTOMER);
+            let view = Arc::clone(view.ok_or(ScoreError::NoView)?);
+            match self.choose_models(request, &view) {
+                // Versions are bound to other views than those looked at: a moment later they are not.
+                Err(ScoreError::Replacing) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                chosen => return Ok((in_force, view, chosen?)),
+            }
+        }
+        Err(ScoreError::Replacing)
     }
 
     /// Scores one customer and records the prediction.
@@ -151,22 +204,32 @@ impl Scorer {
     /// # Errors
     /// See [`ScoreError`]; nothing is recorded then.
     pub async fn score(&self, request: &ScoreRequest) -> Result<ScoreAnswer, ScoreError> {
-        let view = self.customer_view()?;
-        let models = self.choose_models(request, view)?;
+        let (in_force, view, models) = self.choose(request).await?;
+        let (view, counters) = (&view, &in_force.counters);
         let mut overrides = Vec::with_capacity(request.overrides.len());
         for (name, json) in &request.overrides {
-            let (column, value, _) = view.read_value(name, json)?;
+            let read = view.read_override(name, json);
+            let (column, value, _) = read.map_err(ScoreError::Override)?;
             overrides.push((column, value));
+        }
+        let mut context = Vec::with_capacity(request.context.len());
+        for (name, json) in &request.context {
+            let read = view.read_context(name, json);
+            let (column, value, _) = read.map_err(ScoreError::Context)?;
+            context.push((column, value));
         }
 
         let started = Instant::now();
-        let profile = self.store.read(&view.name, &request.customer_id).await?;
-        let profile = profile.ok_or_else(|| ScoreError::UnknownCustomer {
+        let now_us = clock::now_us();
+        // Behind those that the caller sent: the first of a column is taken.
+        context.extend(view.request_time(now_us));
+        let found = read_one(&*self.store, view, &request.customer_id, now_us).await;
+        let snapshot = self.unless_lost(found.map_err(ScoreError::from))?;
+        let mut store_lost = snapshot.is_none();
+        let snapshot = snapshot.unwrap_or_else(|| Some(Snapshot::without_values(view)));
+        let snapshot = snapshot.ok_or_else(|| ScoreError::UnknownCustomer {
             customer_id: crate::features::value::shorten(&request.customer_id, 128),
         })?;
-        let read = self.timers.store(started);
-
-        let now_us = clock::now_us();
         let mut needed = vec![false; view.features().len()];
         for version in &models {
             let scoring =
@@ -177,11 +240,27 @@ impl Scorer {
         }
         view.close_over_inputs(&mut needed);
         let row = RowInput {
-            profile: Some(&profile),
+            key: &request.customer_id,
+            profile: Some(&snapshot.profile),
             overrides: &overrides,
+            context: &context,
+            windows: &snapshot.windows,
         };
-        let assembled = assemble(view, &[row], &needed)?;
-        let quality = self.judge(view, &assembled, &needed, now_us);
+        let related = if store_lost {
+            Related::default()
+        } else {
+            let found = read_related(&*self.store, view, &row, &needed, now_us).await;
+            let related = self.unless_lost(found)?;
+            store_lost = related.is_none();
+            related.unwrap_or_default()
+        };
+        if store_lost {
+            counters.store_lost();
+        }
+        let read = self.timers.store(started);
+        let assembled = assemble(view, &[row], &related, &needed)?;
+        let mut quality = judge(view, &assembled, &needed, now_us, counters);
+        quality.store_lost = store_lost;
         let mut mark = self.timers.features(read);
 
         let mut predictions = Vec::with_capacity(models.len());
@@ -221,10 +300,24 @@ impl Scorer {
             predictions,
             quality,
         };
-        let record = record(view, request, &assembled, &needed, &answer, now_us);
+        let served = Served {
+            assembled: &assembled,
+            needed: &needed,
+            applied: snapshot.applied,
+        };
+        let record = record(view, request, &served, &answer, now_us);
         self.ledger.append_prediction(record)?;
         self.timers.ledger(mark);
         Ok(answer)
+    }
+
+    /// What the store found; `None` when it is out of reach and defaults are to be used then.
+    fn unless_lost<T>(&self, found: Result<T, ScoreError>) -> Result<Option<T>, ScoreError> {
+        let may_do_without = self.on_store_failure == OnFailure::Defaults;
+        match found {
+            Err(ScoreError::Store(StoreError::Unavailable(_))) if may_do_without => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// The versions to run, each of which binds to `view`. They are held by this request: a
@@ -237,6 +330,12 @@ impl Scorer {
         let Some(names) = &request.models else {
             let catalog = self.repository.catalog();
             let champions = catalog.champions().iter();
+            if champions
+                .clone()
+                .any(|version| is_of_another_view(version, view))
+            {
+                return Err(ScoreError::Replacing);
+            }
             let bound = champions.filter(|version| scoring_over(version, view).is_ok());
             let chosen: Vec<Arc<ModelVersion>> = bound.cloned().collect();
             return if chosen.is_empty() {
@@ -251,6 +350,9 @@ impl Scorer {
                 .repository
                 .find(name, None)
                 .map_err(|problem| ScoreError::UnknownModel { index, problem })?;
+            if is_of_another_view(&version, view) {
+                return Err(ScoreError::Replacing);
+            }
             if let Err(problems) = scoring_over(&version, view) {
                 return Err(ScoreError::Unbound {
                     index,
@@ -263,35 +365,33 @@ impl Scorer {
         }
         Ok(chosen)
     }
+}
 
-    fn judge(
-        &self,
-        view: &View,
-        assembled: &Assembled,
-        needed: &[bool],
-        now_us: i64,
-    ) -> FeatureQuality {
-        let mut quality = FeatureQuality::default();
-        for (column, feature) in view.stored_features().iter().enumerate() {
-            let Some(origin) = assembled.origin(0, column).filter(|_| needed[column]) else {
-                continue;
-            };
-            if matches!(origin.source, Source::Default | Source::Missing) {
-                self.counters.missing(column);
-                quality.missing.push(feature.name.clone());
-            } else if let (Some(max_age), Some(as_of_us)) = (feature.max_age, origin.as_of_us)
-                && now_us.saturating_sub(as_of_us) as u128 > max_age.as_micros()
-            {
-                self.counters.stale(column);
-                quality.stale.push(feature.name.clone());
-            }
-            if origin.unknown {
-                self.counters.unknown(column);
-                quality.unknown.push(feature.name.clone());
-            }
-        }
-        quality
+/// What is known of the entities that a row points to: one round trip, none when nothing that is
+/// needed is related.
+///
+/// # Errors
+/// When the store fails.
+pub async fn read_related(
+    store: &dyn OnlineStore,
+    view: &View,
+    row: &RowInput<'_>,
+    needed: &[bool],
+    at_us: i64,
+) -> Result<Related, ScoreError> {
+    let wanted = Wanted::of(view, std::slice::from_ref(row), needed);
+    if wanted.is_empty() {
+        return Ok(Related::default());
     }
+    let snapshots = store.read(&wanted.entities(), at_us).await?;
+    Ok(wanted.assemble(view, &snapshots, at_us)?)
+}
+
+/// Whether a version is bound to another definition of `view`, whose columns may be others.
+fn is_of_another_view(version: &ModelVersion, view: &View) -> bool {
+    let scoring = version.scoring.as_ref();
+    scoring
+        .is_ok_and(|scoring| scoring.view.name == view.name && scoring.view.digest != view.digest)
 }
 
 /// How a version is scored over `view`.
@@ -314,15 +414,25 @@ fn failed(version: &ModelVersion, problem: String) -> ScoreError {
     }
 }
 
+/// The feature values of an answer.
+struct Served<'a> {
+    assembled: &'a Assembled,
+    needed: &'a [bool],
+    /// The number of the last change that went into them.
+    applied: u64,
+}
+
 /// The ledger row of an answer: the values as served, where they came from, and every score.
 fn record(
     view: &View,
     request: &ScoreRequest,
-    assembled: &Assembled,
-    needed: &[bool],
+    served: &Served<'_>,
     answer: &ScoreAnswer,
     at_us: i64,
 ) -> ledger::Prediction {
+    let Served {
+        assembled, needed, ..
+    } = served;
     let mut features = Vec::with_capacity(needed.len());
     for (column, feature) in view
         .features()
@@ -334,6 +444,9 @@ fn record(
         let source = match origin.map(|origin| origin.source) {
             Some(Source::Stored) => ledger::FeatureSource::Stored,
             Some(Source::Override) => ledger::FeatureSource::Override,
+            Some(Source::Request) => ledger::FeatureSource::Request,
+            Some(Source::Window) => ledger::FeatureSource::Window,
+            Some(Source::Related) => ledger::FeatureSource::Related,
             Some(Source::Default) => ledger::FeatureSource::Default,
             Some(Source::Missing) => ledger::FeatureSource::Missing,
             None => ledger::FeatureSource::Derived,
@@ -379,5 +492,6 @@ fn record(
         view_digest: view.digest.to_vec().into(),
         features,
         scores: scores.collect(),
+        applied: (served.applied > 0).then_some(served.applied),
     }
 }

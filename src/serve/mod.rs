@@ -3,7 +3,8 @@
 //! [`Server::open`] loads views, models, store and ledger, off the request path. [`Server::run`]
 //! serves until the shutdown future resolves, and then: readiness turns to 503 and everything is
 //! served on for `shutdown_delay`, no new connections are taken, requests in flight are finished
-//! (bounded by `shutdown_timeout`), the ledger is drained and synced, and the store is closed.
+//! (bounded by `shutdown_timeout`) and so is what sources have fetched, the ledger is drained and
+//! synced, and the store is closed.
 //!
 //! * [`listener`] – connections, their limits and their end.
 //! * [`http`] – the routes.
@@ -14,34 +15,46 @@ pub mod http;
 pub mod listener;
 
 use std::num::NonZero;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use self::listener::Protocol;
 
 use crate::admission::{self, Admission};
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, StoreKind};
+use crate::features::view::View;
 use crate::features::views::Views;
+use crate::history;
 use crate::infer::Inference;
+use crate::ingest::sources::Sources;
+use crate::ingest::{CurrentViews, Ingest};
 use crate::ledger::{Ledger, LedgerOptions};
 use crate::models::repository::Repository;
 use crate::score::Scorer;
 use crate::store::OnlineStore;
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{self, EmbeddedStore};
+use crate::store::redis::RedisStore;
 use crate::telemetry;
 
 /// What the handlers share.
 pub struct App {
     pub scorer: Scorer,
+    /// The views that changes are applied under; see [`App::reload_views`].
+    pub current_views: CurrentViews,
+    pub ingest: Arc<Ingest>,
     pub inference: Arc<Inference>,
     /// Who may run now; shared with `inference`.
     pub admission: Admission,
     pub config: Config,
     pub metrics: PrometheusHandle,
+    /// Held by whoever makes a training set: one at a time.
+    pub history: Arc<Semaphore>,
     /// Set when shutdown has begun: not ready any more, but still answering.
     pub stopping: AtomicBool,
 }
@@ -50,6 +63,31 @@ impl App {
     /// Requests that run or wait for a place.
     pub fn in_flight(&self) -> usize {
         self.admission.in_flight() + self.admission.waiting()
+    }
+
+    /// Reads the view files again and puts them in force, for models, changes and scores at once, while
+    /// requests run. Blocks. Returns the names of the views that are new or other than before.
+    ///
+    /// # Errors
+    /// What is wrong with a view file, or which models that are served do not fit; nothing has changed
+    /// then.
+    pub fn reload_views(&self) -> Result<Vec<String>, Vec<String>> {
+        let loaded = Views::load(&self.config.features);
+        let loaded = loaded.map_err(|errors| vec![errors.to_string()])?;
+        let before = self.scorer.views();
+        let is_new = |view: &Arc<View>| {
+            let same = before.get(&view.name);
+            same.is_none_or(|same| same.digest != view.digest)
+        };
+        let changed = loaded.all().iter().filter(|view| is_new(view));
+        let changed: Vec<String> = changed.map(|view| view.name.clone()).collect();
+        let views = Arc::new(loaded);
+        self.scorer.repository.rebind(&views, || {
+            self.current_views.store(Arc::clone(&views));
+            self.scorer.replace_views(Arc::clone(&views));
+        })?;
+        tracing::info!(changed = changed.join(", "), "feature views reloaded");
+        Ok(changed)
     }
 
     /// Why the server is not ready to score; empty when it is.
@@ -69,6 +107,11 @@ impl App {
         if !self.scorer.ledger.healthy() {
             reasons.push("the ledger cannot write to its disk".to_owned());
         }
+        if !self.ingest.healthy() {
+            reasons.push(
+                "changes are not applied to the online store any more; see the log".to_owned(),
+            );
+        }
         reasons
     }
 }
@@ -76,6 +119,8 @@ impl App {
 /// A server that has loaded everything and not yet answered anything.
 pub struct Server {
     app: Arc<App>,
+    /// Started when it serves.
+    sources: Sources,
 }
 
 impl Server {
@@ -87,6 +132,7 @@ impl Server {
     pub fn open(config: Config) -> Result<Server, String> {
         let metrics = telemetry::start_metrics()?;
         let (views, repository) = load_definitions(&config)?;
+        let sources = Sources::new(&config.source)?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|error| {
             format!(
@@ -94,12 +140,13 @@ impl Server {
                 data_dir.display()
             )
         })?;
+        history::plan::sweep(&data_dir.join("tmp"));
         let options = LedgerOptions {
             queue_rows: config.ledger_queue_rows,
             ..LedgerOptions::default()
         };
         let ledger = Ledger::open(data_dir, options).map_err(|error| error.to_string())?;
-        let store: Arc<dyn OnlineStore> = Arc::new(open_store(data_dir)?);
+        let store = open_store(&config)?;
         let repository = Arc::new(repository);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let admission = Admission::new(admission::Limits {
@@ -113,17 +160,30 @@ impl Server {
             Arc::clone(&ledger),
             &config,
         ));
-        let scorer = Scorer::new(views, repository, store, ledger);
+        let current_views = Arc::new(ArcSwap::from_pointee(views.clone()));
+        let ingest = Ingest::start(
+            Arc::clone(&current_views),
+            Arc::clone(&ledger),
+            Arc::clone(&store),
+            data_dir.clone(),
+        )
+        .map_err(|error| error.to_string())?;
+        let mut scorer = Scorer::new(views, repository, store, ledger);
+        scorer.on_store_failure = config.store.on_failure;
         let stopping = AtomicBool::new(false);
         Ok(Server {
             app: Arc::new(App {
                 scorer,
+                current_views,
+                ingest: Arc::new(ingest),
                 inference,
                 admission,
                 config,
                 metrics,
+                history: Arc::new(Semaphore::new(1)),
                 stopping,
             }),
+            sources,
         })
     }
 
@@ -139,7 +199,7 @@ impl Server {
     /// When gRPC's address cannot be listened on, or records accepted by the ledger could not be
     /// written to the end.
     pub async fn run(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), String> {
@@ -161,6 +221,8 @@ impl Server {
             grpc = grpc_address.map(tracing::field::display),
             "listening"
         );
+        let sources = std::mem::take(&mut self.sources);
+        let sources = sources.start(&self.app.ingest, &self.app.config);
         self.accept(&threads, &listener, grpc_listener.as_ref(), shutdown)
             .await;
         tracing::info!(
@@ -169,7 +231,8 @@ impl Server {
             "draining"
         );
         drop((listener, grpc_listener));
-        let unfinished = self.drain(threads).await?;
+        let ((), unfinished) = tokio::join!(sources.stop(), self.drain(threads));
+        let unfinished = unfinished?;
         if unfinished > 0 {
             tracing::warn!(
                 connections = unfinished,
@@ -177,7 +240,11 @@ impl Server {
             );
         }
         let app = Arc::clone(&self.app);
-        let closed = tokio::task::spawn_blocking(move || app.scorer.ledger.close()).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            app.ingest.close();
+            app.scorer.ledger.close()
+        })
+        .await;
         closed
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
@@ -210,6 +277,7 @@ impl Server {
             () = shutdown => {}
             () = &mut accepting => {}
             () = self.upkeep() => {}
+            () = self.check_consistency() => {}
         }
         // Not ready any more, and still serving: whoever spreads requests over servers needs time to
         // notice.
@@ -250,6 +318,37 @@ impl Server {
         listener
             .map(Some)
             .map_err(|error| format!("grpc_listen: cannot bind {address}: {error}"))
+    }
+
+    /// Recomputes served values every now and then, on a thread that nobody waits for: it only reads.
+    async fn check_consistency(&self) {
+        let config = &self.app.config.history;
+        // On a shared store an entity's number of changes is that of whichever server wrote last, whose
+        // log is not here.
+        let is_shared = self.app.config.store.checked_kind() == Ok(StoreKind::Redis);
+        if config.consistency_interval.is_zero() || is_shared {
+            return std::future::pending().await;
+        }
+        let running = Arc::new(Semaphore::new(1));
+        let mut since_us = clock::now_us();
+        loop {
+            tokio::time::sleep(config.consistency_interval).await;
+            let Ok(place) = Arc::clone(&running).try_acquire_owned() else {
+                continue;
+            };
+            let (from_us, config) = (since_us, config.clone());
+            since_us = clock::now_us();
+            let views = Views::clone(&self.app.scorer.views());
+            let data_dir = self.app.config.data_dir.clone();
+            let thread = std::thread::Builder::new().name("consistency".to_owned());
+            let started = thread.spawn(move || {
+                let _place = place;
+                history::watch::check_once(views, data_dir, &config, from_us);
+            });
+            if let Err(error) = started {
+                tracing::warn!(error = %error, "no thread to recompute served values");
+            }
+        }
     }
 
     /// Folds the samples of histograms in, which are kept until then, also when nobody scrapes.
@@ -312,10 +411,36 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> 
     Ok((views, repository))
 }
 
-/// Opens the embedded store of a data directory.
+/// Whether the store's settings can be right, without opening it.
 ///
 /// # Errors
-/// When it is in use by another process or cannot be opened.
-pub fn open_store(data_dir: &Path) -> Result<EmbeddedStore, String> {
-    EmbeddedStore::open(&data_dir.join("store")).map_err(|error| error.to_string())
+/// The setting that is wrong, and what was expected.
+pub fn check_store(config: &Config) -> Result<(), String> {
+    match config.store.checked_kind()? {
+        StoreKind::Embedded => Ok(()),
+        StoreKind::Redis => RedisStore::check(&config.store),
+    }
+}
+
+/// Opens the store that the configuration names: the embedded one in the data directory, or a shared
+/// one.
+///
+/// # Errors
+/// When it is in use by another process or cannot be opened, or a setting is wrong. That a shared
+/// store cannot be reached now is no error.
+pub fn open_store(config: &Config) -> Result<Arc<dyn OnlineStore>, String> {
+    let data_dir = &config.data_dir;
+    match config.store.checked_kind()? {
+        StoreKind::Embedded => {
+            let options = embedded::Options {
+                cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
+                ..embedded::Options::default()
+            };
+            EmbeddedStore::open_with(&data_dir.join("store"), options)
+                .map(|store| Arc::new(store) as Arc<dyn OnlineStore>)
+        }
+        StoreKind::Redis => RedisStore::open(&config.store, data_dir)
+            .map(|store| Arc::new(store) as Arc<dyn OnlineStore>),
+    }
+    .map_err(|error| error.to_string())
 }

@@ -157,6 +157,11 @@ ROUTES = [
     ("get", "/v2/models/stats"),
     ("get", "/v2/models/{}/stats"),
     ("get", "/v2/models/{}/versions/{}/stats"),
+    ("post", "/v1/events"),
+    ("post", "/v1/features/{}"),
+    ("get", "/v1/features/{}/{}"),
+    ("put", "/v1/features/{}/{}"),
+    ("delete", "/v1/features/{}/{}"),
     ("post", "/v2/repository/index"),
     ("post", "/v2/repository/models/{}/load"),
     ("post", "/v2/repository/models/{}/unload"),
@@ -178,6 +183,10 @@ def test_every_described_route_answers(client, openapi):
         "/v1/score": {"customer_id": "described"},
         "/v1/outcomes": {"customer_id": "described", "outcome": "churn"},
         "/v1/customers/{}": {"features": customer()},
+        "/v1/events": {"event_id": "1", "event": "ticket", "customer_id": "described"},
+        "/v1/features/{}": [{"customer_id": "described", **customer()}],
+        "/v1/features/{}/training-set": "customer_id,observed_at\ndescribed,2026-01-01T00:00:00Z\n",
+        "/v1/features/{}/{}": {"features": customer()},
         "/v2/models/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
         "/v2/models/{}/versions/{}/infer": {"inputs": reference("churn").oip_inputs(VARIED[:1])},
         "/v2/repository/index": {},
@@ -193,6 +202,7 @@ def test_every_described_route_answers(client, openapi):
             filled = path
             for name in re.findall(r"\{([^}]*)\}", path):
                 value = "1" if "version" in name else "churn" if "/models/" in path else "described"
+                value = "customer" if name == "view" else value
                 filled = filled.replace("{%s}" % name, value)
             body = bodies.get(template, {}) if method in ("put", "post", "patch") else None
             answer = client.request(method.upper(), filled + queries.get(path, ""), body)

@@ -181,10 +181,8 @@ impl Answer {
             message.len(),
             message
         );
-        assert_eq!(
-            body.as_object().map(serde_json::Map::len),
-            Some(1),
-            "{body}"
-        );
+        // What became of each event or row may stand beside it.
+        let fields = body.as_object().map_or(0, serde_json::Map::len);
+        assert!(fields == 1 || body["refused"].is_array(), "{body}");
     }
 }

@@ -154,7 +154,7 @@ fn hostile_value(index: u8) -> Value {
 }
 
 fn hostile_name(index: u8) -> String {
-    match index % 10 {
+    match index % 11 {
         0 => String::new(),
         1 => "customer_id".to_owned(),
         2 => "tenure".to_owned(),
@@ -163,6 +163,7 @@ fn hostile_name(index: u8) -> String {
         5 => "\u{0}".to_owned(),
         6 => "f".repeat(10_000),
         7 => "features".to_owned(),
+        9 => "context".to_owned(),
         8 => "parameters".to_owned(),
         _ => "\u{1F980}".repeat(100),
     }

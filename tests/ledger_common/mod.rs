@@ -51,6 +51,7 @@ pub fn prediction(number: u64, features: usize) -> Prediction {
                 other: -0.5986,
             }),
         }],
+        applied: Some(number),
     }
 }
 

@@ -60,7 +60,7 @@ pub fn estimate(rows: &ScoredRows) -> Option<Metrics<Estimate>> {
 }
 
 /// The quantile of sorted values, interpolated linearly; NaN if there are none.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
     };

@@ -12,6 +12,7 @@ use std::ops::Range;
 use ndarray::Array2;
 
 use crate::error::TrainError;
+use crate::fit::LinearModel;
 use crate::table::{Table, Values};
 
 /// How one numeric column is encoded, in its own units.
@@ -50,7 +51,7 @@ impl Encoding {
 /// The fitted encoding of a table's columns, in the table's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoder {
-    pub columns: Vec<(&'static str, Encoding)>,
+    pub columns: Vec<(String, Encoding)>,
 }
 
 impl Encoder {
@@ -60,28 +61,37 @@ impl Encoder {
     /// [`TrainError::Column`] for a flag column (a target is not a feature) or a numeric column
     /// without a single value.
     pub fn fit(training: &Table) -> Result<Encoder, TrainError> {
+        Encoder::fit_frequent(training, usize::MAX)
+    }
+
+    /// As [`Encoder::fit`], keeping only the `most_categories` most frequent categories of each
+    /// text column; the others are then unknown.
+    ///
+    /// # Errors
+    /// As [`Encoder::fit`].
+    pub fn fit_frequent(training: &Table, most_categories: usize) -> Result<Encoder, TrainError> {
         let mut columns = Vec::new();
         for column in &training.columns {
             let numbers = numbers_of(&column.values);
             let encoding = match (&column.values, numbers) {
-                (Values::Text(texts), _) => fit_categories(texts),
+                (Values::Text(texts), _) => fit_categories(texts, most_categories),
                 (values, Some(numbers)) => {
                     let integer = matches!(values, Values::Integer(_));
                     fit_numeric(&numbers, integer).ok_or_else(|| TrainError::Column {
-                        column: column.name.to_owned(),
+                        column: column.name.clone(),
                         expected: "at least one number in the training rows",
                         found: "none",
                     })?
                 }
                 (_, None) => {
                     return Err(TrainError::Column {
-                        column: column.name.to_owned(),
+                        column: column.name.clone(),
                         expected: "a feature (text, integers or numbers)",
                         found: "yes/no flags",
                     });
                 }
             };
-            columns.push((column.name, encoding));
+            columns.push((column.name.clone(), encoding));
         }
         Ok(Encoder { columns })
     }
@@ -99,7 +109,7 @@ impl Encoder {
         let mut start = 0;
         for (column_name, encoding) in &self.columns {
             let end = start + encoding.width();
-            if *column_name == name {
+            if column_name == name {
                 return start..end;
             }
             start = end;
@@ -126,7 +136,7 @@ impl Encoder {
                 Encoding::Numeric(numeric) => {
                     let numbers = numbers_of(table.column(name)?);
                     let numbers = numbers.ok_or_else(|| TrainError::Column {
-                        column: (*name).to_owned(),
+                        column: name.clone(),
                         expected: "numbers",
                         found: "text or flags",
                     })?;
@@ -140,7 +150,43 @@ impl Encoder {
         }
         Ok(matrix)
     }
+
+    /// How far the log-odds of `model` may be from the exact ones when they are computed in
+    /// float32, for every row of `table`: the rounding of every number, mean and product, which
+    /// counts when a value or a mean is large against the deviation.
+    ///
+    /// # Errors
+    /// [`TrainError::Column`] if a column is missing.
+    pub fn float32_error(
+        &self,
+        table: &Table,
+        model: &LinearModel,
+    ) -> Result<Vec<f64>, TrainError> {
+        /// A value is rounded when it is read, shifted, scaled, weighted and summed.
+        const ROUNDINGS: f64 = 8.0;
+        let mut errors = vec![0.0; table.rows];
+        for (name, encoding) in &self.columns {
+            let weights = &model.weights[self.range_of(name)];
+            let Encoding::Numeric(numeric) = encoding else {
+                let largest = weights.iter().fold(0.0, |most: f64, w| most.max(w.abs()));
+                for error in &mut errors {
+                    *error += largest * ROUNDINGS * HALF_STEP;
+                }
+                continue;
+            };
+            let slope = weights.iter().map(|weight| weight.abs()).sum::<f64>() / numeric.deviation;
+            let numbers = numbers_of(table.column(name)?).unwrap_or_default();
+            for (error, number) in errors.iter_mut().zip(numbers) {
+                let size = number.unwrap_or(numeric.median).abs() + numeric.mean.abs();
+                *error += slope * size * ROUNDINGS * HALF_STEP;
+            }
+        }
+        Ok(errors)
+    }
 }
+
+/// Half of the distance between 1 and the next float32.
+const HALF_STEP: f64 = f32::EPSILON as f64 / 2.0;
 
 /// The values as numbers, `None` inside for a missing one; nothing for text and flags.
 fn numbers_of(values: &Values) -> Option<Vec<Option<f64>>> {
@@ -179,7 +225,7 @@ fn fit_numeric(numbers: &[Option<f64>], integer: bool) -> Option<Encoding> {
     }))
 }
 
-fn fit_categories(texts: &[String]) -> Encoding {
+fn fit_categories(texts: &[String], most_categories: usize) -> Encoding {
     let mut categories = texts.to_vec();
     categories.sort();
     categories.dedup();
@@ -189,13 +235,18 @@ fn fit_categories(texts: &[String]) -> Encoding {
             counts[category] += 1;
         }
     }
-    let mut most_frequent = 0;
-    for category in 1..counts.len() {
-        if counts[category] > counts[most_frequent] {
-            most_frequent = category;
-        }
+    // Stable: of equally frequent categories the first one comes first.
+    let mut by_frequency: Vec<usize> = (0..categories.len()).collect();
+    by_frequency.sort_by_key(|category| std::cmp::Reverse(counts[*category]));
+    let most_frequent = by_frequency.first().map(|first| categories[*first].clone());
+    let most_frequent = most_frequent.unwrap_or_default();
+    by_frequency.truncate(most_categories);
+    let mut kept = vec![false; categories.len()];
+    for category in by_frequency {
+        kept[category] = true;
     }
-    let most_frequent = categories.get(most_frequent).cloned().unwrap_or_default();
+    let mut kept = kept.into_iter();
+    categories.retain(|_| kept.next().unwrap_or(false));
     Encoding::Categories {
         categories,
         most_frequent,

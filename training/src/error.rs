@@ -66,6 +66,10 @@ pub enum TrainError {
         positives: usize,
     },
 
+    /// Nothing to learn from.
+    #[error("'{target}': no feature has a value in any of the training rows")]
+    NoFeatures { target: String },
+
     /// A column was asked for that the table does not have, or that has another type.
     #[error("column '{column}': expected {expected}, found {found}")]
     Column {

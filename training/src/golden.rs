@@ -49,7 +49,7 @@ struct Inputs<'a> {
 impl Serialize for Inputs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let columns = self.table.columns.iter();
-        serializer.collect_map(columns.map(|column| (column.name, cell(&column.values, self.row))))
+        serializer.collect_map(columns.map(|column| (&column.name, cell(&column.values, self.row))))
     }
 }
 

@@ -22,6 +22,27 @@ pub const LOG_ODDS: &str = "log_odds";
 /// Name of the last output, with the probabilities.
 pub const PROBABILITIES: &str = "probabilities";
 
+/// Whether an input of this name would clash with a value inside an exported graph.
+pub fn is_reserved(name: &str) -> bool {
+    const VALUES: [&str; 14] = [
+        "texts",
+        "one_hot_by_column",
+        "one_hot",
+        "numbers",
+        "imputed",
+        "standardised",
+        "design",
+        "weights",
+        "intercepts",
+        "positive",
+        "negative",
+        "one",
+        LOG_ODDS,
+        PROBABILITIES,
+    ];
+    VALUES.contains(&name) || name.ends_with("_float")
+}
+
 /// What the columns of `probabilities` are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -43,17 +64,19 @@ pub fn export(
     let weights = GemmWeights::new(encoder, models);
 
     add_inputs(&mut builder, encoder);
-    add_text_encoding(&mut builder, encoder, &weights.categories);
-    add_numeric_encoding(&mut builder, encoder);
+    let mut parts = Vec::new();
+    if text_columns(encoder).next().is_some() {
+        add_text_encoding(&mut builder, encoder, &weights.categories);
+        parts.push("one_hot");
+    }
+    if numeric_columns(encoder).next().is_some() {
+        add_numeric_encoding(&mut builder, encoder);
+        parts.push("standardised");
+    }
 
     let columns = models.len() as i64;
     let rows = weights.rows as i64;
-    builder.node(
-        "Concat",
-        &["one_hot", "standardised"],
-        "design",
-        vec![int("axis", 1)],
-    );
+    builder.node("Concat", &parts, "design", vec![int("axis", 1)]);
     builder.constant("weights", &[rows, columns], &weights.values);
     let intercepts: Vec<f32> = models.iter().map(|model| model.intercept as f32).collect();
     builder.constant("intercepts", &[columns], &intercepts);
@@ -179,22 +202,22 @@ impl GemmWeights {
     }
 }
 
-fn text_columns(encoder: &Encoder) -> impl Iterator<Item = (&'static str, &[String])> {
+fn text_columns(encoder: &Encoder) -> impl Iterator<Item = (&str, &[String])> {
     encoder
         .columns
         .iter()
         .filter_map(|(name, encoding)| match encoding {
-            Encoding::Categories { categories, .. } => Some((*name, categories.as_slice())),
+            Encoding::Categories { categories, .. } => Some((name.as_str(), categories.as_slice())),
             Encoding::Numeric(_) => None,
         })
 }
 
-fn numeric_columns(encoder: &Encoder) -> impl Iterator<Item = (&'static str, &NumericEncoding)> {
+fn numeric_columns(encoder: &Encoder) -> impl Iterator<Item = (&str, &NumericEncoding)> {
     encoder
         .columns
         .iter()
         .filter_map(|(name, encoding)| match encoding {
-            Encoding::Numeric(numeric) => Some((*name, numeric)),
+            Encoding::Numeric(numeric) => Some((name.as_str(), numeric)),
             Encoding::Categories { .. } => None,
         })
 }

@@ -1,4 +1,5 @@
-//! Trains, evaluates and exports Bellwether's linear sample models.
+//! Trains, evaluates and exports Bellwether's linear models: the sample models, and new versions of
+//! a model from what was served and what came of it.
 //!
 //! One call per model: it reads a public data set as it is published, holds rows out, fits
 //! logistic regressions with linfa, writes an ONNX graph that takes the raw columns, and
@@ -27,6 +28,8 @@
 //! | [`scores`] | runs the exported graph as a server would |
 //! | [`metrics`], [`bootstrap`] | the measures and their intervals |
 //! | [`synthetic`], [`golden`] | invented rows, and their expected outputs in `golden.json` |
+//! | [`candidate`] | a new version of a model, fitted on one part of the rows and judged on the other |
+//! | [`comparison`] | two models on the same rows |
 //! | [`description`] | `model.toml` |
 //! | [`report`], [`plot`] | `report.json`, `report.md` and the two pictures |
 //! | [`bundle`] | all files of one version |
@@ -34,6 +37,8 @@
 pub mod bank;
 pub mod bootstrap;
 pub mod bundle;
+pub mod candidate;
+pub mod comparison;
 pub mod description;
 pub mod encode;
 pub mod error;

@@ -50,12 +50,18 @@ pub struct ScoredRows {
 impl ScoredRows {
     /// Sorts the rows by score; both slices are of equal length, scores are in `0..=1`.
     pub fn new(scores: &[f64], labels: &[bool]) -> ScoredRows {
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|left, right| scores[*right].total_cmp(&scores[*left]));
+        let order = ScoredRows::order(scores);
         ScoredRows {
             scores: order.iter().map(|row| scores[*row]).collect(),
             labels: order.iter().map(|row| labels[*row]).collect(),
         }
+    }
+
+    /// The positions of the rows in descending order of score, equal scores in their given order.
+    pub fn order(scores: &[f64]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|left, right| scores[*right].total_cmp(&scores[*left]));
+        order
     }
 
     /// Number of rows.
@@ -148,6 +154,21 @@ impl ScoredRows {
             }
         }
         groups
+    }
+
+    /// Mean negative log-likelihood of the outcomes, with one weight per row in descending order of
+    /// score. A score of exactly 0 or 1 counts as one float32 step away from it.
+    pub fn log_loss(&self, weights: &[f64]) -> f64 {
+        const STEP: f64 = f32::EPSILON as f64 / 2.0;
+        let mut sum = 0.0;
+        let mut total = 0.0;
+        for ((score, label), weight) in self.scores.iter().zip(&self.labels).zip(weights) {
+            let score = score.clamp(STEP, 1.0 - STEP);
+            let likelihood = if *label { score.ln() } else { (-score).ln_1p() };
+            sum -= weight * likelihood;
+            total += weight;
+        }
+        sum / total
     }
 
     fn brier_score(&self, weights: &[f64], total: f64) -> f64 {
@@ -272,6 +293,15 @@ mod tests {
         assert_close(metrics.roc_auc, 0.7);
         assert_close(metrics.average_precision, 0.547_619_047_619_047_6);
         assert_close(metrics.brier_score, 0.237_916_666_666_666_67);
+    }
+
+    #[test]
+    fn log_loss_is_the_mean_surprise_and_stays_finite() {
+        let rows = ScoredRows::new(&SCORES, &LABELS);
+        // The mean of -ln(score) over positives and -ln(1 - score) over negatives.
+        assert_close(rows.log_loss(&[1.0; 12]), 0.6838271282016835);
+        let certain = ScoredRows::new(&[1.0, 0.0], &[false, true]);
+        assert!(certain.log_loss(&[1.0; 2]).is_finite());
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub fn reference_row(encoder: &Encoder) -> Table {
             Encoding::Categories { most_frequent, .. } => Values::Text(vec![most_frequent.clone()]),
             Encoding::Numeric(numeric) => numbers(numeric, &[Some(numeric.median)]),
         };
-        columns.push(Column { name, values });
+        columns.push(Column {
+            name: name.clone(),
+            values,
+        });
     }
     Table { columns, rows: 1 }
 }
@@ -83,7 +86,10 @@ pub fn rows(encoder: &Encoder, rows: usize) -> Table {
                 numbers(numeric, &drawn_numbers)
             }
         };
-        columns.push(Column { name, values });
+        columns.push(Column {
+            name: name.clone(),
+            values,
+        });
     }
     Table { columns, rows }
 }

@@ -68,7 +68,7 @@ impl Values {
 /// A named column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
-    pub name: &'static str,
+    pub name: String,
     pub values: Values,
 }
 
@@ -120,7 +120,7 @@ impl Table {
         let mut columns: Vec<Column> = Vec::new();
         for spec in specs {
             columns.push(Column {
-                name: spec.name,
+                name: spec.name.to_owned(),
                 values: Values::empty(spec.kind),
             });
         }
@@ -204,7 +204,7 @@ impl Table {
                 Values::Flag(values) => Values::Flag(pick(values, rows)),
             };
             columns.push(Column {
-                name: column.name,
+                name: column.name.clone(),
                 values,
             });
         }

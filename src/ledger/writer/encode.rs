@@ -5,8 +5,8 @@ use super::super::error::{AppendError, OutcomeError};
 use super::super::frame::{FrameKind, frames_in, push_copy, push_record};
 use super::super::handle::Receipt;
 use super::super::index::IndexEntry;
-use super::super::queue::QueuedOutcome;
-use super::{Waiter, Writer};
+use super::super::queue::{QueuedChanges, QueuedOutcome};
+use super::{Answer, Waiter, Writer};
 
 /// Encoded bytes that go into one write.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -22,6 +22,7 @@ pub(super) struct Chunk {
     pub(super) queue_bytes: usize,
     pub(super) predictions: u64,
     pub(super) inferences: u64,
+    pub(super) changes: u64,
     /// The outcomes in it, to be indexed once it is durable.
     pub(super) entries: Vec<IndexEntry>,
 }
@@ -100,19 +101,39 @@ impl Writer {
             if is_new || is_pending {
                 // A duplicate or a conflict, too, is only told once what it refers to is durable.
                 let position = self.encoded_position + chunk.bytes.len() as u64;
-                self.waiters.push(Waiter {
-                    position,
-                    answer,
-                    reply,
-                });
+                let answer = Answer::Outcome(reply, answer);
+                self.waiters.push(Waiter { position, answer });
             } else {
-                self.effects.answers.push((reply, answer));
+                self.effects.answers.push(Answer::Outcome(reply, answer));
             }
             if chunk.bytes.len() >= CHUNK_BYTES {
                 self.push_chunk(std::mem::take(&mut chunk));
             }
         }
         self.push_chunk(chunk);
+    }
+
+    pub(super) fn encode_changes(&mut self, batches: Vec<QueuedChanges>) {
+        for QueuedChanges { frame, reply } in batches {
+            let mut chunk = Chunk::default();
+            for frame in frames_in(&frame) {
+                push_copy(
+                    &mut chunk.bytes,
+                    &frame,
+                    self.segment.seed,
+                    self.segment.synced,
+                );
+                chunk.rows += 1;
+                chunk.queue_bytes += frame.bytes.len();
+                chunk.changes += 1;
+            }
+            self.waiters.push(Waiter {
+                position: self.encoded_position + chunk.bytes.len() as u64,
+                // When the disk fails it may end up in a later segment: reading from this one finds it.
+                answer: Answer::Changes(reply, self.segment.sequence),
+            });
+            self.push_chunk(chunk);
+        }
     }
 
     fn push_chunk(&mut self, mut chunk: Chunk) {

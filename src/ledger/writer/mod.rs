@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
+use tokio::sync::oneshot;
 
 use self::encode::Chunk;
 use self::repair::Trouble;
@@ -48,8 +49,14 @@ const STAY_ACTIVE: Duration = Duration::from_millis(100);
 /// A caller who is answered once the log is durable up to `position`.
 struct Waiter {
     position: u64,
-    answer: Result<Receipt, OutcomeError>,
-    reply: OutcomeReply,
+    answer: Answer,
+}
+
+/// What a caller is told.
+enum Answer {
+    Outcome(OutcomeReply, Result<Receipt, OutcomeError>),
+    /// The segment that the changes are in.
+    Changes(oneshot::Sender<u64>, u64),
 }
 
 /// The sync that is under way.
@@ -98,7 +105,7 @@ pub type SharedWriter = Arc<Mutex<Option<Writer>>>;
 /// processor at once; the lock must not be held over that.
 #[derive(Default)]
 struct Effects {
-    answers: Vec<(OutcomeReply, Result<Receipt, OutcomeError>)>,
+    answers: Vec<Answer>,
     sync_request: Option<SyncRequest>,
 }
 
@@ -133,9 +140,12 @@ pub fn run(
 }
 
 fn carry_out(effects: Effects, queue: &Queue, sync_requests: &Sender<SyncRequest>) {
-    for (reply, answer) in effects.answers {
-        // A caller that has left is no error: its outcome is in the log all the same.
-        let _ = reply.send(answer);
+    for answer in effects.answers {
+        // A caller that has left is no error: what it sent is in the log all the same.
+        match answer {
+            Answer::Outcome(reply, receipt) => drop(reply.send(receipt)),
+            Answer::Changes(reply, segment) => drop(reply.send(segment)),
+        }
     }
     if let Some(request) = effects.sync_request
         && let Err(unsent) = sync_requests.send(request)
@@ -248,10 +258,12 @@ impl Writer {
         if let Some(report) = taken.sync {
             self.finish_sync(report);
         }
-        if !taken.rows.is_empty() || !taken.outcomes.is_empty() {
+        let someone_waits = !(taken.outcomes.is_empty() && taken.changes.is_empty());
+        if !taken.rows.is_empty() || someone_waits {
             self.active_until = Instant::now() + STAY_ACTIVE;
             self.encode_rows(taken.rows);
             self.encode_outcomes(taken.outcomes);
+            self.encode_changes(taken.changes);
         }
         self.write_backlog();
         self.repair_if_due();
@@ -318,6 +330,8 @@ impl Writer {
             .increment(std::mem::take(&mut chunk.predictions));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "inference")
             .increment(std::mem::take(&mut chunk.inferences));
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "changes")
+            .increment(std::mem::take(&mut chunk.changes));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "outcome")
             .increment(chunk.entries.len() as u64);
     }
@@ -408,7 +422,7 @@ impl Writer {
         let waiters = std::mem::take(&mut self.waiters);
         for waiter in waiters {
             if waiter.position <= position {
-                self.effects.answers.push((waiter.reply, waiter.answer));
+                self.effects.answers.push(waiter.answer);
             } else {
                 self.waiters.push(waiter);
             }

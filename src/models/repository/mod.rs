@@ -2,7 +2,8 @@
 //!
 //! Every version is loaded or refused on its own: a refused one is listed with its reason and
 //! never stops the others. A version's folder is named by a number; with no rollout recorded the
-//! champion of a model is the numerically highest version that is ready.
+//! champion of a model is the numerically highest version that is ready and does not call itself a
+//! candidate.
 //!
 //! Models are loaded, reloaded and unloaded while requests run. Requests read a [`Catalog`] that
 //! never changes; a change makes another one and swaps it in, whole. So no request waits for a
@@ -36,7 +37,7 @@ use crate::telemetry::model_is_ready;
 pub struct Repository {
     dir: PathBuf,
     /// What versions bind to.
-    views: Views,
+    views: ArcSwap<Views>,
     loaded: ArcSwap<Catalog>,
     /// Held by whoever makes the next catalog.
     changing: Mutex<()>,
@@ -77,7 +78,7 @@ impl Repository {
         };
         Repository {
             dir: dir.to_owned(),
-            views: views.clone(),
+            views: ArcSwap::from_pointee(views.clone()),
             loaded: ArcSwap::from_pointee(catalog),
             changing: Mutex::new(()),
             turns: Arc::new(Semaphore::new(1)),
@@ -136,10 +137,10 @@ impl Repository {
             }
             versions.insert(folder.number, entry);
         }
-        if versions.values().all(|entry| entry.state.is_err()) {
+        if !versions.values().any(Entry::answers_unnamed) {
             for (number, mut entry) in gone_but_serving(before, &versions) {
                 let problem =
-                    "its folder is gone; it is served on because no other version is ready";
+                    "its folder is gone; it is served on because no other version answers";
                 problems.push(format!("version {}: {problem}", entry.version));
                 entry.not_reloaded = Some(problem.to_owned());
                 versions.insert(number, entry);
@@ -164,6 +165,51 @@ impl Repository {
             }),
             false => Err(not_loaded(shorten(&problems.join("; "), MAX_REASONS))),
         }
+    }
+
+    /// Binds every version to other views, and calls `swapped` when they have taken the place of those
+    /// before: what else goes by views is to be swapped there, at once.
+    ///
+    /// # Errors
+    /// Which versions that are served do not fit the new views; nothing has changed then.
+    pub fn rebind(&self, views: &Arc<Views>, swapped: impl FnOnce()) -> Result<(), Vec<String>> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let catalog = self.catalog();
+        let mut models: BTreeMap<String, BTreeMap<u64, Entry>> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for name in catalog.names() {
+            let numbered = catalog
+                .model(name)
+                .into_iter()
+                .flat_map(|model| model.numbered());
+            for (number, entry) in numbered {
+                let mut entry = entry.clone();
+                if let Ok(version) = &entry.state {
+                    match version.rebound(views) {
+                        Ok(version) => entry.state = Ok(Arc::new(version)),
+                        Err(problem) => {
+                            problems
+                                .push(format!("model {name} version {}: {problem}", entry.version));
+                        }
+                    }
+                }
+                models
+                    .entry(name.to_owned())
+                    .or_default()
+                    .insert(number, entry);
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let models = models.into_iter();
+        let catalog: Catalog = models
+            .map(|(name, versions)| (name, Model::new(versions)))
+            .collect();
+        self.views.store(Arc::clone(views));
+        self.loaded.store(Arc::new(catalog));
+        swapped();
+        Ok(())
     }
 
     /// Takes a model out of service: it stays listed, as unavailable, and can be loaded again.
@@ -262,7 +308,8 @@ impl Repository {
         }
         let VersionFolder { name, version, .. } = folder;
         let statistics = Arc::clone(statistics);
-        ModelVersion::build(files, name, version, &self.views, statistics).map(Arc::new)
+        let views = self.views.load();
+        ModelVersion::build(files, name, version, &views, statistics).map(Arc::new)
     }
 }
 
@@ -281,14 +328,14 @@ pub fn refuse_override(parameter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Versions that are served and have no folder any more.
+/// Versions that answered unnamed and have no folder any more.
 fn gone_but_serving(
     before: Option<&Arc<Model>>,
     found: &BTreeMap<u64, Entry>,
 ) -> Vec<(u64, Entry)> {
     let before = before.into_iter().flat_map(|model| model.numbered());
     before
-        .filter(|(number, entry)| entry.state.is_ok() && !found.contains_key(number))
+        .filter(|(number, entry)| entry.answers_unnamed() && !found.contains_key(number))
         .map(|(number, entry)| (number, entry.clone()))
         .collect()
 }

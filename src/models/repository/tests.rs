@@ -48,6 +48,14 @@ impl Folder {
         std::fs::write(file, format!("# changed\n{text}")).unwrap();
     }
 
+    /// Makes the version a candidate.
+    fn demote(&self, version: &str) {
+        let file = self.version(version).join("model.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replacen("[model]\n", "[model]\nstate = \"candidate\"\n", 1);
+        std::fs::write(file, text).unwrap();
+    }
+
     fn break_model(&self, version: &str) {
         let file = self.version(version).join("model.onnx");
         let bytes = std::fs::read(&file).unwrap();
@@ -137,6 +145,71 @@ fn a_new_version_that_fails_is_listed_and_the_others_answer() {
             listed("2", "UNAVAILABLE", true)
         ]
     );
+}
+
+#[test]
+fn a_candidate_answers_only_when_it_is_named() {
+    let folder = Folder::new(&["1", "2"]);
+    folder.demote("2");
+    let repository = folder.open();
+    assert_eq!(champion(&repository).version, "1");
+    assert_eq!(repository.catalog().champions().len(), 1);
+    let candidate = repository.find("churn", Some("2")).unwrap();
+    assert_eq!(candidate.version, "2");
+    assert_eq!(
+        index(&repository),
+        [listed("1", "READY", false), listed("2", "READY", false)]
+    );
+
+    // Promoted by taking the line out, and by nothing else.
+    repository.load("churn").unwrap();
+    assert_eq!(champion(&repository).version, "1");
+    folder.add("2");
+    repository.load("churn").unwrap();
+    assert_eq!(champion(&repository).version, "2");
+}
+
+#[test]
+fn with_candidates_alone_there_is_no_champion_and_the_reason_says_what_to_do() {
+    let folder = Folder::new(&["1"]);
+    folder.demote("1");
+    let repository = folder.open();
+    let problem = repository.find("churn", None).unwrap_err();
+    assert!(matches!(problem, FindError::NotReady { .. }));
+    let problem = problem.to_string();
+    assert!(problem.contains("version 1 is a candidate"), "{problem}");
+    assert!(problem.contains("take `state` out"), "{problem}");
+    assert!(repository.catalog().champions().is_empty());
+    repository.find("churn", Some("1")).unwrap();
+}
+
+#[test]
+fn a_champion_whose_folder_is_gone_is_not_replaced_by_a_candidate() {
+    let folder = Folder::new(&["1", "2"]);
+    folder.demote("2");
+    let repository = folder.open();
+    folder.remove("1");
+    let problem = repository.load("churn").unwrap_err().to_string();
+    assert!(
+        problem.contains("version 1: its folder is gone"),
+        "{problem}"
+    );
+    assert_eq!(champion(&repository).version, "1");
+}
+
+#[test]
+fn a_label_that_cannot_be_trusted_is_refused() {
+    let folder = Folder::new(&["1"]);
+    let file = folder.version("1").join("model.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("maturity = \"30d\"", "maturity = \"7d\""),
+    )
+    .unwrap();
+    let problem = folder.open().find("churn", None).unwrap_err().to_string();
+    let expected = "model.toml: [label] maturity = 7d is shorter than window = 30d";
+    assert!(problem.contains(expected), "{problem}");
 }
 
 #[test]

@@ -106,6 +106,22 @@ impl SizeLimit {
         }
     }
 
+    /// For events and for rows of features.
+    pub fn events(app: &App) -> SizeLimit {
+        SizeLimit {
+            bytes: app.config.events.max_body_bytes,
+            setting: "events.max_body_bytes",
+        }
+    }
+
+    /// For observations that are joined with history.
+    pub fn observations(app: &App) -> SizeLimit {
+        SizeLimit {
+            bytes: app.config.history.max_body_bytes,
+            setting: "history.max_body_bytes",
+        }
+    }
+
     pub fn bytes(self) -> usize {
         self.bytes
     }

@@ -13,10 +13,14 @@ use utoipa::ToSchema;
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorBody};
 use crate::clock;
+use crate::features::change::{Change, ProfileUpdate, Removal, What};
 use crate::features::value::{Value, shorten};
-use crate::score::assemble::{RowInput, assemble, value_at};
+use crate::features::view::{Holds, Role, View};
+use crate::score::assemble::{Assembled, RowInput, Source, assemble, value_at};
+use crate::score::read_related;
 use crate::serve::App;
-use crate::store::{Profile, StoredValue, Update};
+use crate::store::entity::{Applied, named_value};
+use crate::store::{Snapshot, read_one};
 
 /// The longest customer key, in bytes.
 const MAX_ID_BYTES: usize = 256;
@@ -44,7 +48,8 @@ pub struct WrittenReply {
 #[derive(Serialize, ToSchema)]
 pub struct CustomerReply {
     customer_id: String,
-    /// Stored and derived features by name; a feature never written is not listed.
+    /// Stored, window, related and derived features by name; a stored feature never written is not
+    /// listed.
     features: BTreeMap<String, FeatureReply>,
 }
 
@@ -53,8 +58,8 @@ pub struct CustomerReply {
 pub struct FeatureReply {
     #[schema(value_type = serde_json::Value)]
     value: serde_json::Value,
-    /// When it was written, RFC 3339; of a derived feature, when the oldest value it was computed
-    /// from was written; null when it was computed from defaults only.
+    /// When it was written, RFC 3339; of a window feature, now; of a derived feature, when the oldest
+    /// value it was computed from was written; null when that is a default.
     as_of: Option<String>,
 }
 
@@ -63,7 +68,7 @@ pub struct FeatureReply {
     get, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = String, Path, description = "The customer's key")),
     responses(
-        (status = 200, description = "Stored and derived features", body = CustomerReply),
+        (status = 200, description = "Features as of now", body = CustomerReply),
         (status = 400, description = "The key is not UTF-8", body = ErrorBody),
         (status = 404, description = "Unknown customer", body = ErrorBody),
         (status = 422, description = "The key is not allowed", body = ErrorBody),
@@ -75,59 +80,90 @@ pub async fn get_customer(
     id: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<Json<CustomerReply>, ApiError> {
     let customer_id = customer_id(id)?;
-    let view = app.scorer.customer_view()?;
-    let profile = app.scorer.store.read(&view.name, &customer_id).await?;
-    let profile = profile.ok_or_else(|| unknown_customer(&customer_id))?;
-
-    let mut features = BTreeMap::new();
-    for (name, stored) in &profile.features {
-        let as_of = Some(clock::to_rfc3339(stored.as_of_us));
-        features.insert(
-            name.clone(),
-            FeatureReply {
-                value: stored.value.to_json(),
-                as_of,
-            },
-        );
-    }
-    let needed = vec![true; view.features().len()];
-    let row = RowInput {
-        profile: Some(&profile),
-        overrides: &[],
-    };
-    let assembled = assemble(view, &[row], &needed)
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    for (column, feature) in view.features().iter().enumerate() {
-        if feature.expression.is_some() {
-            let value = value_at(assembled.batch.column(column), 0).to_json();
-            let as_of = oldest_input(view, &profile, column).map(clock::to_rfc3339);
-            features.insert(feature.name.clone(), FeatureReply { value, as_of });
-        }
-    }
+    let view = &app.scorer.customer_view()?;
+    let now_us = clock::now_us();
+    let snapshot = read_one(&*app.scorer.store, view, &customer_id, now_us).await?;
+    let snapshot = snapshot.ok_or_else(|| unknown_customer(&customer_id))?;
+    let features = describe(&app, view, &customer_id, &snapshot, now_us).await?;
     Ok(Json(CustomerReply {
         customer_id,
         features,
     }))
 }
 
-/// When the oldest stored value that a derived feature is computed from was written.
-fn oldest_input(
-    view: &crate::features::view::View,
-    profile: &Profile,
-    column: usize,
-) -> Option<i64> {
+/// The features of the entity `key` as of `now_us`, by name.
+///
+/// # Errors
+/// When they cannot be computed, or what they are related to cannot be read.
+pub async fn describe(
+    app: &App,
+    view: &View,
+    key: &str,
+    snapshot: &Snapshot,
+    now_us: i64,
+) -> Result<BTreeMap<String, FeatureReply>, ApiError> {
+    let profile = &snapshot.profile;
+
+    let mut features = BTreeMap::new();
+    for (name, stored) in &profile.features {
+        let as_of = Some(clock::to_rfc3339(stored.as_of_us));
+        let value = stored.value.to_json();
+        features.insert(name.clone(), FeatureReply { value, as_of });
+    }
+    let needed = vec![true; view.features().len()];
+    let context: Vec<(usize, Value)> = view.request_time(now_us).collect();
+    let row = RowInput {
+        key,
+        profile: Some(profile),
+        overrides: &[],
+        context: &context,
+        windows: &snapshot.windows,
+    };
+    let related = read_related(&*app.scorer.store, view, &row, &needed, now_us).await?;
+    let assembled = assemble(view, &[row], &related, &needed)
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    for (column, feature) in view.features().iter().enumerate() {
+        if matches!(feature.role, Role::Stored | Role::Request) {
+            continue;
+        }
+        let as_of = as_of(view, &assembled, column, now_us);
+        let value = value_at(assembled.batch.column(column), 0);
+        let reply = FeatureReply {
+            value: shown(&value, feature.holds),
+            as_of: as_of.map(clock::to_rfc3339),
+        };
+        features.insert(feature.name.clone(), reply);
+    }
+    Ok(features)
+}
+
+/// A value as it is shown: maps and lists, which columns hold as text, as what they are.
+fn shown(value: &Value, holds: Holds) -> serde_json::Value {
+    match (value, holds) {
+        (Value::String(text), Holds::Map | Holds::List) => {
+            serde_json::from_str(text).unwrap_or_else(|_| value.to_json())
+        }
+        _ => value.to_json(),
+    }
+}
+
+/// As of when the value of a column holds.
+fn as_of(view: &View, assembled: &Assembled, column: usize, now_us: i64) -> Option<i64> {
+    let of_input = |column: usize| {
+        let origin = assembled.origin(0, column)?;
+        match origin.source {
+            Source::Window => Some(now_us),
+            _ => origin.as_of_us,
+        }
+    };
+    if view.features()[column].role != Role::Derived {
+        return of_input(column);
+    }
     let mut inputs = vec![false; view.features().len()];
     inputs[column] = true;
     view.close_over_inputs(&mut inputs);
-    let stored = view
-        .stored_features()
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| inputs[*index]);
-    stored
-        .filter_map(|(_, feature)| profile.get(&feature.name))
-        .map(|value| value.as_of_us)
-        .min()
+    let inputs = (0..inputs.len()).filter(|&input| inputs[input]);
+    inputs.filter_map(of_input).min()
 }
 
 /// Write some of a customer's features.
@@ -151,29 +187,51 @@ pub async fn put_customer(
     JsonBody(body): JsonBody<CustomerBody>,
 ) -> Result<Json<WrittenReply>, ApiError> {
     let customer_id = customer_id(id)?;
-    let view = app.scorer.customer_view()?;
+    let view = &app.scorer.customer_view()?;
     let as_of_us = clock::now_us();
-    let mut features = Vec::with_capacity(body.features.len());
+    let unknown = write(&app, view, &customer_id, &body.features, as_of_us).await?;
+    Ok(Json(WrittenReply {
+        customer_id,
+        as_of: clock::to_rfc3339(as_of_us),
+        unknown,
+    }))
+}
+
+/// Writes some features of one entity as of a time, and returns the names of those whose value is not
+/// among the declared ones.
+///
+/// # Errors
+/// 422 naming the feature that is wrong, and those of the store; nothing was written then.
+pub async fn write(
+    app: &App,
+    view: &View,
+    key: &str,
+    new: &Map<String, serde_json::Value>,
+    as_of_us: i64,
+) -> Result<Vec<String>, ApiError> {
+    let mut features = Vec::with_capacity(new.len());
     let mut unknown = Vec::new();
-    for (name, json) in &body.features {
+    for (name, json) in new {
         let (_, value, is_unknown): (usize, Value, bool) = view
             .read_value(name, json)
             .map_err(|error| ApiError::unprocessable(format!("features.{error}")))?;
         if is_unknown {
             unknown.push(name.clone());
         }
-        features.push((name.clone(), StoredValue { value, as_of_us }));
+        features.push(named_value(name, &value));
     }
-    let update = Update {
-        key: customer_id.clone(),
+    let update = ProfileUpdate {
+        view: view.name.clone(),
+        key: key.to_owned(),
+        occurred_at_us: as_of_us,
         features,
     };
-    app.scorer.store.update(&view.name, vec![update]).await?;
-    Ok(Json(WrittenReply {
-        customer_id,
-        as_of: clock::to_rfc3339(as_of_us),
-        unknown,
-    }))
+    let change = Change {
+        known_at_us: None,
+        what: Some(What::Update(update)),
+    };
+    app.ingest.submit(vec![change]).await?;
+    Ok(unknown)
 }
 
 /// Remove a customer's features. Ledger rows stay: they are history.
@@ -193,12 +251,29 @@ pub async fn delete_customer(
     id: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let customer_id = customer_id(id)?;
-    let view = app.scorer.customer_view()?;
-    if app.scorer.store.delete(&view.name, &customer_id).await? {
+    let view = &app.scorer.customer_view()?;
+    if remove(&app, view, &customer_id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown_customer(&customer_id))
     }
+}
+
+/// Removes what is stored of one entity, and says whether there was anything.
+///
+/// # Errors
+/// Those of the store.
+pub async fn remove(app: &App, view: &View, key: &str) -> Result<bool, ApiError> {
+    let removal = Removal {
+        view: view.name.clone(),
+        key: key.to_owned(),
+    };
+    let change = Change {
+        known_at_us: None,
+        what: Some(What::Removal(removal)),
+    };
+    let applied = app.ingest.submit(vec![change]).await?;
+    Ok(applied == [Applied::Done])
 }
 
 fn unknown_customer(customer_id: &str) -> ApiError {

@@ -10,6 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::infer::error::{InferError, Kind};
+use crate::ingest::IngestError;
+use crate::ingest::documents::BodyError;
 use crate::ledger::{AppendError, OutcomeError};
 use crate::models::catalog::FindError;
 use crate::models::repository::ChangeError;
@@ -59,6 +61,13 @@ impl ApiError {
 
     pub fn unavailable(message: impl Into<String>, retry_after: u32) -> ApiError {
         let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// 429: what was asked for is done one at a time.
+    pub fn busy(message: impl Into<String>, retry_after: u32) -> ApiError {
+        let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
         error.retry_after = Some(retry_after);
         error
     }
@@ -151,10 +160,12 @@ impl From<ScoreError> for ApiError {
             ScoreError::UnknownCustomer { .. } | ScoreError::UnknownModel { .. } => {
                 ApiError::not_found(message)
             }
-            ScoreError::Unbound { .. } | ScoreError::Override(_) => {
+            ScoreError::Unbound { .. } | ScoreError::Override(_) | ScoreError::Context(_) => {
                 ApiError::unprocessable(message)
             }
-            ScoreError::NoModels | ScoreError::NoView => ApiError::unavailable(message, 5),
+            ScoreError::NoModels | ScoreError::NoView | ScoreError::Replacing => {
+                ApiError::unavailable(message, 5)
+            }
             ScoreError::Ledger(error) => error.into(),
             ScoreError::Store(error) => error.into(),
             // The model was given what its view allows and still gave no number: the features
@@ -178,13 +189,37 @@ impl From<ChangeError> for ApiError {
     }
 }
 
+impl From<IngestError> for ApiError {
+    fn from(error: IngestError) -> ApiError {
+        match error {
+            IngestError::Log(error) => error.into(),
+            IngestError::Busy { .. } => ApiError::unavailable(error.to_string(), 1),
+            IngestError::Unconfirmed => ApiError::unavailable(error.to_string(), 5),
+        }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> ApiError {
+        let status = match error {
+            BodyError::Syntax(_) => StatusCode::BAD_REQUEST,
+            BodyError::Shape(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            BodyError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        ApiError::new(status, error.to_string())
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Damaged { .. } => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
-            StoreError::InUse(_) | StoreError::Io(_) => ApiError::unavailable(error.to_string(), 5),
+            StoreError::Unavailable(_) => ApiError::unavailable(error.to_string(), 1),
+            StoreError::InUse(_) | StoreError::Io(_) | StoreError::Settings(_) => {
+                ApiError::unavailable(error.to_string(), 5)
+            }
         }
     }
 }

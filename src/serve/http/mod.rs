@@ -5,28 +5,32 @@
 //! * [`error`] – what every refusal looks like.
 //! * [`body`], [`path`], [`call`] – reading request bodies within limits, path parameters, deadlines.
 //! * [`compression`] – bodies in gzip and deflate.
-//! * [`score`], [`outcomes`], [`customers`], [`models`] – `/v1`.
+//! * [`score`], [`outcomes`], [`customers`], [`events`], [`features`], [`push`], [`models`] – `/v1`.
 //! * [`inference`], [`infer`], [`repository`] – `/v2`, the Open Inference Protocol.
-//! * [`json`] – a cursor over JSON text, for the inference request.
 //! * [`invocations`] – `/invocations`, as MLflow's scoring server has it.
 //! * [`operation`] – health, metrics, documentation.
 
+pub mod backfill;
 pub mod body;
 pub mod call;
 pub mod compression;
 pub mod customers;
 pub mod error;
+pub mod events;
+pub mod features;
 pub mod infer;
 pub mod inference;
 pub mod invocations;
-pub mod json;
 pub mod models;
 pub mod operation;
 pub mod outcomes;
 pub mod path;
+pub mod push;
+pub mod reload;
 pub mod repository;
 pub mod score;
 pub mod stack;
+pub mod training_sets;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +40,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -64,6 +69,23 @@ fn documented_routes() -> OpenApiRouter<Arc<App>> {
             customers::put_customer,
             customers::delete_customer
         ))
+        .routes(routes!(events::post_events))
+        .routes(routes!(push::push_features))
+        .routes(routes!(
+            features::get_features,
+            features::put_features,
+            features::delete_features
+        ))
+        // The same for composite keys, which no single path of the description covers.
+        .route(
+            "/v1/features/{view}/{key}/{*more}",
+            get(features::get_features)
+                .put(features::put_features)
+                .delete(features::delete_features),
+        )
+        .routes(routes!(training_sets::make_training_set))
+        .routes(routes!(backfill::backfill))
+        .routes(routes!(reload::reload))
         .routes(routes!(models::list_models))
         .routes(routes!(inference::server_metadata))
         .routes(routes!(inference::server_live))

@@ -36,6 +36,10 @@ pub struct ScoreBody {
     #[serde(default)]
     #[schema(value_type = Option<Object>, example = json!({"contract": "Two year"}))]
     features: Option<Map<String, serde_json::Value>>,
+    /// What is known of the request itself: values of the view's request features, by name.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, example = json!({"channel": "app"}))]
+    context: Option<Map<String, serde_json::Value>>,
     /// How many reasons to give with each prediction.
     #[serde(default)]
     #[schema(example = 3)]
@@ -94,6 +98,11 @@ pub struct QualityReply {
     missing: Vec<String>,
     /// With a value that is not among the feature's declared ones.
     unknown: Vec<String>,
+    /// `unavailable` when the store could not be read and the server is told to go on with declared
+    /// defaults; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "unavailable")]
+    store: Option<&'static str>,
 }
 
 /// Score one customer.
@@ -109,7 +118,7 @@ pub struct QualityReply {
         (status = 415, description = "An encoding of the body that is not understood", body = ErrorBody),
         (status = 422, description = "A field is wrong; it is named", body = ErrorBody),
         (status = 429, description = "More requests than are taken at once; see Retry-After", body = ErrorBody),
-        (status = 503, description = "The prediction cannot be recorded now; see Retry-After", body = ErrorBody),
+        (status = 503, description = "The store cannot be read or the prediction not be recorded now; see Retry-After", body = ErrorBody),
         (status = 504, description = "The deadline passed before the work was begun", body = ErrorBody),
     )
 )]
@@ -156,6 +165,7 @@ fn into_request(body: ScoreBody) -> Result<ScoreRequest, ApiError> {
         customer_id: body.customer_id,
         models: body.models,
         overrides: body.features.unwrap_or_default(),
+        context: body.context.unwrap_or_default(),
         explain: body.explain.map(usize::from),
     })
 }
@@ -173,6 +183,7 @@ fn render(customer_id: String, answer: ScoreAnswer) -> ScoreReply {
             stale: answer.quality.stale,
             missing: answer.quality.missing,
             unknown: answer.quality.unknown,
+            store: answer.quality.store_lost.then_some("unavailable"),
         },
     }
 }

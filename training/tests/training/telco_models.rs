@@ -122,7 +122,7 @@ fn golden_rows_are_invented_and_cover_the_odd_cases() {
         for row in rows {
             for customer in 0..customers.rows {
                 let same = customers.columns.iter().all(|column| {
-                    let value = &row["inputs"][column.name];
+                    let value = &row["inputs"][&column.name];
                     match &column.values {
                         Values::Text(texts) => value == &serde_json::json!(texts[customer]),
                         Values::Integer(numbers) => value == &serde_json::json!(numbers[customer]),

@@ -19,9 +19,9 @@ use utoipa::ToSchema;
 
 use crate::infer::error::InferError;
 use crate::infer::inputs;
+use crate::json::{Cursor, Unexpected};
 use crate::models::tensors;
 use crate::serve::http::body::{self, parse};
-use crate::serve::http::json::{Cursor, Unexpected};
 
 /// Elements that room is made for ahead.
 const MOST_ROOM: u64 = 1 << 16;

@@ -1,5 +1,5 @@
-//! A cursor over JSON text, for the one body that is read too often for anything slower: the
-//! inference request.
+//! A cursor over JSON text, for what is read too often for anything slower: inference requests and
+//! events.
 //!
 //! It reads what RFC 8259 allows and nothing else, once from front to back, and makes values of no
 //! kind: the caller asks for a string, a number or an array where it expects one, so that numbers
@@ -503,6 +503,16 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         self.skip_value(MAX_DEPTH)?;
         Ok(start..self.at)
+    }
+
+    /// Reads any value and gives its text.
+    pub fn skip_text(&mut self) -> Result<&'a str, Unexpected> {
+        let range = self.skip()?;
+        let start = range.start;
+        std::str::from_utf8(&self.bytes[range]).map_err(|error| Unexpected {
+            at: start + error.valid_up_to(),
+            expected: "UTF-8",
+        })
     }
 
     fn skip_value(&mut self, depth: usize) -> Result<(), Unexpected> {
