@@ -1,10 +1,16 @@
--- For wrk: asks with the bodies in the file $BENCH_BODIES, one per line, in turn (GET when it is not set), and
--- prints the figures as one line of JSON.
+-- For wrk: asks with the bodies in the file $BENCH_BODIES, one per line, in turn, or for the paths in the file
+-- $BENCH_PATHS (GET of wrk's own address when neither is set), and prints the figures as one line of JSON.
 
 local requests, last = {}, 0
 
 function init()
-  local bodies = os.getenv("BENCH_BODIES")
+  local bodies, paths = os.getenv("BENCH_BODIES"), os.getenv("BENCH_PATHS")
+  if paths then
+    for path in io.lines(paths) do
+      requests[#requests + 1] = wrk.format("GET", path)
+    end
+    return
+  end
   if not bodies then
     requests[1] = wrk.format("GET")
     return

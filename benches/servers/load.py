@@ -25,12 +25,12 @@ def require_wrk():
     return said[1] if len(said) > 1 else "unknown"
 
 
-def measure(server, url, bodies, connections, warmup, seconds):
-    """Figures of one load; `bodies` is a file, or None for GET. `other_cpu` is how many cores were busy with
+def measure(server, url, bodies, connections, warmup, seconds, paths=None):
+    """Figures of one load; `bodies` is a file, or None for GET, of the paths in the file `paths` if given. `other_cpu` is how many cores were busy with
     neither the server nor wrk: above a tenth or two the figures say less."""
-    warm = run_wrk(url, bodies, connections, warmup) if warmup else {"requests": 0}
+    warm = run_wrk(url, bodies, connections, warmup, paths) if warmup else {"requests": 0}
     machine, own, wrk = processes.machine_cpu_seconds(), server.cpu_seconds(), children_cpu_seconds()
-    result = run_wrk(url, bodies, connections, seconds)
+    result = run_wrk(url, bodies, connections, seconds, paths)
     own = server.cpu_seconds() - own
     wrk = children_cpu_seconds() - wrk
     machine = processes.machine_cpu_seconds() - machine
@@ -41,8 +41,10 @@ def measure(server, url, bodies, connections, warmup, seconds):
     return result
 
 
-def run_wrk(url, bodies, connections, seconds):
-    environment = {name: value for name, value in os.environ.items() if name != "BENCH_BODIES"}
+def run_wrk(url, bodies, connections, seconds, paths=None):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    if paths is not None:
+        environment["BENCH_PATHS"] = str(paths)
     if bodies is not None:
         environment["BENCH_BODIES"] = str(bodies)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), url]
