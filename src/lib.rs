@@ -17,11 +17,13 @@
 //! | [`features`] | feature views, their types, SQL expressions, windows over events |
 //! | [`ingest`] | changes on their way in, from requests, brokers and files: checked, numbered, logged, applied |
 //! | [`store`] | the online store: current values and windows of every entity, here or on Redis |
-//! | [`models`] | the model repository: versions, manifests, binding to features |
+//! | [`models`] | the model repository: versions, their roles, manifests, binding to features |
 //! | [`ledger`] | the durable log of changes, predictions, inferences and outcomes; verification and export |
 //! | [`history`] | what was known when: training sets, consistency, backfill, labels and candidate models |
-//! | [`simulate`] | made-up customers for demos and load tests |
+//! | [`remote`] | a running server as commands talk to it: URL, API key, TLS |
+//! | [`simulate`] | made-up customers and events for demos and load tests |
 //! | [`telemetry`] | logs and metrics |
+//! | [`priority`] | threads whose work can wait |
 //! | [`clock`] | wall-clock time as it is recorded |
 //! | [`json`] | a cursor over JSON text, for bodies that are read too often for anything slower |
 //!
@@ -45,6 +47,8 @@ pub mod ingest;
 pub mod json;
 pub mod ledger;
 pub mod models;
+pub mod priority;
+pub mod remote;
 pub mod score;
 pub mod serve;
 pub mod simulate;

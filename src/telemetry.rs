@@ -105,6 +105,7 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 }
 
 fn describe() {
+    crate::models::comparison::metrics::describe();
     describe_histogram!(
         "bellwether_stage_seconds",
         "Time of one stage of a score: store, features, model (by model and version), ledger."
@@ -112,6 +113,18 @@ fn describe() {
     describe_histogram!(
         "bellwether_http_seconds",
         "Time from request head to response, by route."
+    );
+    describe_histogram!(
+        "bellwether_model_load_seconds",
+        "Time to build, check and warm one version of a model, or to refuse it."
+    );
+    describe_counter!(
+        "bellwether_model_load_failures_total",
+        "Versions that were refused when they were loaded."
+    );
+    describe_counter!(
+        "bellwether_model_deploys_total",
+        "Versions that were sent, by result: served, refused (its files), failed (anything else)."
     );
     describe_counter!(
         "bellwether_http_requests_total",
@@ -174,6 +187,18 @@ fn describe() {
         "bellwether_model_ready",
         "1 for a version that is served, 0 for a refused or unloaded one."
     );
+    describe_gauge!(
+        "bellwether_model_role",
+        "1 for the role that a version has: champion, canary, shadow, candidate, retired."
+    );
+    describe_gauge!(
+        "bellwether_canary_share",
+        "Share of the customers that a model's canary answers, 0 to 1."
+    );
+    describe_gauge!(
+        "bellwether_model_stand_in",
+        "1 while the champion of a model cannot answer, and the one before it does or none."
+    );
     describe_counter!(
         "bellwether_inference_requests_total",
         "Inference requests under /v2, by model, version and outcome."
@@ -227,6 +252,14 @@ fn describe() {
         "Bytes of the entities in memory."
     );
     describe_gauge!(
+        "bellwether_store_event_ids_bytes",
+        "Bytes of memory for recognising events that are sent again."
+    );
+    describe_gauge!(
+        "bellwether_store_rows_bytes",
+        "Bytes of rows of the embedded store on their way to disk and from it."
+    );
+    describe_gauge!(
         "bellwether_store_entities_dirty",
         "Entities in memory that are newer than on disk."
     );
@@ -237,6 +270,18 @@ fn describe() {
     describe_histogram!(
         "bellwether_ledger_sync_seconds",
         "Time of one fsync of the ledger."
+    );
+    describe_counter!(
+        "bellwether_denied_total",
+        "Requests and calls refused for want of an API key, its scope or its rate."
+    );
+    describe_counter!(
+        "bellwether_security_reload_errors_total",
+        "Changed files of keys or certificates that could not be taken."
+    );
+    describe_counter!(
+        "bellwether_tls_handshakes_failed_total",
+        "Connections on which no TLS was agreed on."
     );
     describe_gauge!(
         "bellwether_source_connected",

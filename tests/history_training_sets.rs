@@ -415,6 +415,21 @@ fn what_does_not_fit_into_memory_goes_to_disk_and_the_result_is_the_same() {
 }
 
 #[test]
+fn what_may_not_be_put_aside_on_disk_ends_in_an_error_that_names_the_bound() {
+    let online = Online::new(&views(&[("customer", PROFILE)]));
+    let reads = many(&online, 20_000);
+    let mut set = training_set(&online, observations(&online, &reads), 16 << 20);
+    set.bounds.temp_bytes = 1 << 20;
+    let file = online.dir.path().join("train.parquet");
+    let error = set.write(&file).unwrap_err();
+    assert!(matches!(error, HistoryError::Plan(_)), "{error:?}");
+    assert!(error.to_string().contains("history.temp_bytes"), "{error}");
+    // Nothing is left of it.
+    let left = std::fs::read_dir(online.dir.path().join("tmp")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn a_correction_counts_from_when_it_was_known() {
     let online = Online::new(&views(&[("customer", PROFILE)]));
     let tenure = |value| [("tenure", Scalar::Int64(value))];

@@ -41,16 +41,20 @@ fn views(dir: &Path) -> CurrentViews {
 }
 
 fn start(dir: &Path, store: &str) -> Server {
+    start_with(dir, store, LedgerOptions::default()).unwrap()
+}
+
+fn start_with(dir: &Path, store: &str, options: LedgerOptions) -> Result<Server, String> {
     let views = views(&dir.join("features"));
     let view = Arc::clone(views.load().get("customer").unwrap());
-    let ledger = Arc::new(Ledger::open(dir, LedgerOptions::default()).unwrap());
+    let ledger = Ledger::open(dir, options).map_err(|error| error.to_string())?;
     let store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(&dir.join(store)).unwrap());
-    let ingest = Ingest::start(views, ledger, Arc::clone(&store), dir.to_owned()).unwrap();
-    Server {
-        ingest,
+    let ingest = Ingest::start(views, Arc::new(ledger), Arc::clone(&store), dir.to_owned());
+    Ok(Server {
+        ingest: ingest.map_err(|error| error.to_string())?,
         store,
         view,
-    }
+    })
 }
 
 fn update(key: &str, tenure: i64, occurred_at_us: i64) -> Change {
@@ -174,6 +178,42 @@ async fn a_store_that_lost_everything_is_rebuilt_from_the_log() {
         .await
         .unwrap();
     assert_eq!(applied, [Applied::Duplicate, Applied::Done]);
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_read_the_log_to_be_replayed_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || LedgerOptions {
+        segment_bytes: 16 * 1024,
+        ..LedgerOptions::default()
+    };
+    let server = start_with(dir.path(), "store", options()).unwrap();
+    for round in 0..20 {
+        let changes = (0..200).map(|key| update(&format!("c{round}-{key}"), key, round));
+        server.ingest.submit(changes.collect()).await.unwrap();
+    }
+    drop(server);
+    let mut segments: Vec<_> = std::fs::read_dir(dir.path().join("ledger"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort();
+    assert!(segments.len() > 2, "{segments:?}");
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xFF;
+    std::fs::write(&segments[0], bytes).unwrap();
+
+    // A store that has everything needs nothing of that segment.
+    drop(start_with(dir.path(), "store", options()).unwrap());
+    // One that has to be rebuilt says what it cannot read, rather than to serve a part.
+    let error = start_with(dir.path(), "another", options()).err().unwrap();
+    let name = segments[0].file_name().unwrap().to_str().unwrap();
+    assert!(
+        error.contains(name) && error.contains("damaged at byte"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

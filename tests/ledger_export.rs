@@ -252,11 +252,13 @@ fn an_export_replaces_an_earlier_one_and_leaves_nothing_else_behind() {
     assert_eq!(
         names,
         [
+            "audit-00001.parquet",
             "changes-00001.parquet",
             "inferences-00001.parquet",
             "notes.txt",
             "outcomes-00001.parquet",
-            "predictions-00001.parquet"
+            "predictions-00001.parquet",
+            "shadow_scores-00001.parquet"
         ]
     );
     assert_eq!(

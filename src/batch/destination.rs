@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::runtime::Runtime;
-use ureq::Agent;
 
 use crate::clock;
 use crate::features::change::{Change, Event, What};
 use crate::features::value::shorten;
 use crate::ingest::Ingest;
+use crate::remote::{Remote, Reply};
 use crate::store::entity::Applied;
 
 /// The largest body of one request, in bytes; one event may be larger.
@@ -20,12 +20,17 @@ const TRIES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long one answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+const PATH: &str = "/v1/events";
+
 /// Where events go.
 pub enum Destination {
     /// A data directory that no server has open.
     DataDir(Runtime, Ingest),
-    /// A running server, by the address of its `POST /v1/events`.
-    Server(Agent, String),
+    /// A running server.
+    Server(Remote),
 }
 
 /// What became of a batch of events.
@@ -40,7 +45,7 @@ pub struct Sent {
 
 /// The answer of `POST /v1/events`.
 #[derive(Deserialize)]
-struct Reply {
+struct Answer {
     #[serde(default)]
     duplicates: u64,
     #[serde(default)]
@@ -56,24 +61,9 @@ struct RefusedEvent {
 }
 
 impl Destination {
-    /// A running server at `url`, for example `http://127.0.0.1:8080`.
-    ///
-    /// # Errors
-    /// When it is no URL.
-    pub fn server(url: &str) -> Result<Destination, String> {
-        let is_http = url.starts_with("http://") || url.starts_with("https://");
-        if !is_http || url.contains(char::is_whitespace) {
-            return Err(format!(
-                "--server: expected a URL like http://127.0.0.1:8080, found {url:?}"
-            ));
-        }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_global(Some(Duration::from_secs(120)))
-            .build();
-        let url = format!("{}/v1/events", url.trim_end_matches('/'));
-        Ok(Destination::Server(Agent::new_with_config(config), url))
+    /// A running server.
+    pub fn server(server: Remote) -> Destination {
+        Destination::Server(server.within(ANSWER_TIMEOUT))
     }
 
     /// Sends changes; they are on disk and applied when it returns.
@@ -95,7 +85,7 @@ impl Destination {
                 }
                 Ok(sent)
             }
-            Destination::Server(agent, url) => {
+            Destination::Server(server) => {
                 let mut sent = Sent::default();
                 let (mut body, mut first, mut count) = (String::new(), 0, 0);
                 for change in &changes {
@@ -104,12 +94,12 @@ impl Destination {
                     }
                     count += 1;
                     if body.len() >= MAX_REQUEST_BYTES {
-                        post(agent, url, &body, first, &mut sent)?;
+                        post(server, &body, first, &mut sent)?;
                         (first, body) = (count, String::new());
                     }
                 }
                 if !body.is_empty() {
-                    post(agent, url, &body, first, &mut sent)?;
+                    post(server, &body, first, &mut sent)?;
                 }
                 Ok(sent)
             }
@@ -118,29 +108,17 @@ impl Destination {
 }
 
 /// Posts one body whose first event is the change with index `first`.
-fn post(agent: &Agent, url: &str, body: &str, first: usize, sent: &mut Sent) -> Result<(), String> {
+fn post(server: &Remote, body: &str, first: usize, sent: &mut Sent) -> Result<(), String> {
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
-        let problem = match try_post(agent, url, body) {
-            Ok((200 | 422, answer)) => {
-                let reply: Reply = serde_json::from_str(&answer)
-                    .map_err(|error| format!("{url}: answered no reply to events: {error}"))?;
-                let listed = reply.refused.len() as u64;
-                sent.more_refused += reply.refused_total.unwrap_or(listed).saturating_sub(listed);
-                sent.duplicates += reply.duplicates;
-                let refused = reply.refused.into_iter();
-                sent.refused
-                    .extend(refused.map(|refused| (first + refused.index, refused.error)));
-                return Ok(());
-            }
-            // It has no time, or its log is not to be had, and says that it may pass.
-            Ok((status @ (408 | 429 | 502..=504), answer)) => {
-                format!("{url}: {status} {}", shorten(&answer, 200))
-            }
-            Ok((status, answer)) => {
-                return Err(format!("{url}: {status} {}", shorten(&answer, 500)));
-            }
-            Err(error) => format!("{url}: {error}"),
+        let problem = match server.post(PATH, "application/x-ndjson", body.as_bytes()) {
+            Ok(reply) => match reply.status.as_u16() {
+                200 | 422 => return take(&reply, first, sent),
+                // It has no time, or its log is not to be had, and says that it may pass.
+                408 | 429 | 502..=504 => reply.refusal(),
+                _ => return Err(reply.refusal()),
+            },
+            Err(problem) => problem,
         };
         if attempt >= TRIES {
             return Err(format!("{problem}; gave up after {TRIES} tries"));
@@ -151,13 +129,22 @@ fn post(agent: &Agent, url: &str, body: &str, first: usize, sent: &mut Sent) -> 
     Ok(())
 }
 
-fn try_post(agent: &Agent, url: &str, body: &str) -> Result<(u16, String), ureq::Error> {
-    let request = agent
-        .post(url)
-        .header("content-type", "application/x-ndjson");
-    let mut response = request.send(body)?;
-    let answer = response.body_mut().read_to_string()?;
-    Ok((response.status().as_u16(), answer))
+/// Takes what became of the events of one body.
+fn take(reply: &Reply, first: usize, sent: &mut Sent) -> Result<(), String> {
+    let answer: Answer = serde_json::from_str(&reply.text).map_err(|error| {
+        let found = shorten(&reply.text, 200);
+        format!("{PATH}: answered no reply to events: {error}: {found}")
+    })?;
+    let listed = answer.refused.len() as u64;
+    sent.more_refused += answer
+        .refused_total
+        .unwrap_or(listed)
+        .saturating_sub(listed);
+    sent.duplicates += answer.duplicates;
+    let refused = answer.refused.into_iter();
+    sent.refused
+        .extend(refused.map(|refused| (first + refused.index, refused.error)));
+    Ok(())
 }
 
 /// An event as a line of JSON.
@@ -208,12 +195,5 @@ mod tests {
             "{\"event_id\":\"a\\\"b\",\"event\":\"ticket\",\"customer_id\":\"7\",\"site_id\":\"x\",\
              \"occurred_at\":\"2026-01-31T12:00:00.000001Z\",\"properties\":{\"hours\":1.50}}\n"
         );
-    }
-
-    #[test]
-    fn a_server_that_is_no_url_is_refused() {
-        for url in ["127.0.0.1:8080", "", "ftp://x", "http://a b"] {
-            assert!(Destination::server(url).is_err(), "{url}");
-        }
     }
 }

@@ -6,8 +6,7 @@
 //!   far a file was loaded.
 //! * [`destination`] – where events of files go.
 //! * [`times`] – columns of times.
-//!
-//! Scoring whole tables is not here yet.
+//! * [`score`] – scoring whole tables.
 
 pub mod destination;
 pub mod event_file;
@@ -15,4 +14,5 @@ pub mod event_table;
 pub mod push;
 pub mod read;
 pub mod resume;
+pub mod score;
 pub mod times;

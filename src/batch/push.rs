@@ -275,7 +275,7 @@ fn read_row(
 }
 
 /// Whether Arrow's cast from `from` keeps every value of the column exactly.
-fn widens(from: &DataType, to: FeatureType) -> bool {
+pub(super) fn widens(from: &DataType, to: FeatureType) -> bool {
     use DataType::{Boolean, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32};
     match to {
         FeatureType::Int64 => {
@@ -292,7 +292,8 @@ fn widens(from: &DataType, to: FeatureType) -> bool {
     }
 }
 
-fn plain_name(name: &str) -> String {
+/// A name without what spellings differ in: case, underscores and spaces.
+pub(super) fn plain_name(name: &str) -> String {
     name.chars()
         .filter(|c| *c != '_' && *c != ' ')
         .flat_map(char::to_lowercase)

@@ -8,11 +8,13 @@ use serde_json::Value as Json;
 
 use super::observations::parse_bytes;
 use super::output;
+use super::remote::{CredentialArgs, while_waiting};
 use crate::config::{Config, ConfigArgs};
 use crate::features::view::suggestion;
 use crate::features::views::Views;
 use crate::history::{Backfill, Bounds};
-use crate::serve::open_store;
+use crate::remote::Remote;
+use crate::serve::definitions::open_store;
 
 /// Fill the new windows of a view from history
 ///
@@ -32,6 +34,8 @@ pub struct BackfillArgs {
     /// The running server that is to do it
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Memory for sorting; what does not fit is put aside in the data directory
     #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = parse_bytes, conflicts_with = "server")]
     memory: usize,
@@ -46,7 +50,7 @@ pub struct BackfillArgs {
 /// What the server says, or what keeps the store from being filled.
 pub fn run(args: &BackfillArgs) -> Result<(), String> {
     let report = match &args.server {
-        Some(server) => ask(server, &args.view)?,
+        Some(server) => ask(&args.credentials.connect(server)?, &args.view)?,
         None => fill(args)?,
     };
     if args.json {
@@ -61,28 +65,16 @@ pub fn run(args: &BackfillArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn ask(server: &str, view: &str) -> Result<Json, String> {
+fn ask(server: &Remote, view: &str) -> Result<Json, String> {
     let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if view.is_empty() || !view.chars().all(named) {
         return Err(format!(
             "--view {view:?}: expected lower-case letters, digits and underscores"
         ));
     }
-    let url = format!(
-        "{}/v1/features/{view}/backfill",
-        server.trim_end_matches('/')
-    );
-    let config = ureq::Agent::config_builder().http_status_as_error(false);
-    let agent: ureq::Agent = config.build().into();
-    let failed = |error: ureq::Error| format!("{url}: {error}");
-    let mut response = agent.post(&url).send_empty().map_err(failed)?;
-    let text = response.body_mut().read_to_string().map_err(failed)?;
-    let body: Json = serde_json::from_str(&text).unwrap_or_default();
-    if response.status().is_success() {
-        return Ok(body);
-    }
-    let problem = body["error"].as_str().unwrap_or("no reason was given");
-    Err(format!("{url}: {}: {problem}", response.status()))
+    let path = format!("/v1/features/{view}/backfill");
+    let answered = while_waiting("filling windows", || server.post_empty(&path));
+    answered?.json()
 }
 
 fn fill(args: &BackfillArgs) -> Result<Json, String> {

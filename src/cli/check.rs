@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::output;
-use crate::config::{Config, ConfigArgs};
+use crate::config::{Config, ConfigArgs, RepositoryConfig};
 
 use crate::ingest::sources::Sources;
-use crate::serve::{check_store, load_definitions};
+use crate::serve::definitions::{check_security, check_store, load_definitions};
 
 /// Check configuration, feature views and every model version, offline
 #[derive(Args)]
@@ -26,8 +26,11 @@ pub struct CheckArgs {
 pub fn run(args: CheckArgs) -> Result<(), String> {
     let mut config = Config::load(&args.config)?;
     config.strict = true;
-    config.listen_address()?;
+    // What the policy leaves out today may get a role tomorrow.
+    config.repository = RepositoryConfig::everything();
+    check_security(&config)?;
     check_store(&config)?;
+    config.rollout.check()?;
     Sources::new(&config.source)?;
     let loaded = load_definitions(&config);
     if args.json {
@@ -39,7 +42,7 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
             .collect();
         output::json(&serde_json::json!({"ok": problems.is_empty(), "problems": problems}))?;
     }
-    let (views, repository) = loaded?;
+    let (views, repository, _) = loaded?;
     if args.json {
         return Ok(());
     }
@@ -57,12 +60,9 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
         }
         output::line(text);
     }
-    for entry in repository.catalog().entries() {
+    for (role, entry) in repository.catalog().with_roles() {
         let binding = match entry.state.as_ref().map(|version| &version.scoring) {
-            Ok(Ok(scoring)) if !entry.answers_unnamed() => {
-                format!("scores view {}, as a candidate", scoring.view.name)
-            }
-            Ok(Ok(scoring)) => format!("scores view {}", scoring.view.name),
+            Ok(Ok(scoring)) => format!("{}, scores view {}", role.word(), scoring.view.name),
             Ok(Err(_)) => "served raw under /v2".to_owned(),
             Err(reason) => reason.clone(),
         };

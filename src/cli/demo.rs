@@ -1,7 +1,7 @@
 //! `bellwether demo`: the main job in one command.
 //!
 //! Starts a real server on loopback with a temporary data directory, loads simulated customers
-//! into its store, scores some of them, and prints what an assembly engine would get.
+//! and what happened to them lately into its store, scores some of them, and prints what an assembly engine would get.
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -9,14 +9,25 @@ use tokio::net::TcpListener;
 use super::serve::shutdown_signal;
 use super::{output, runtime};
 use crate::batch::push::{ColumnMap, TimeColumns, push_batch};
-use crate::config::{Config, ConfigArgs};
+use crate::clock;
+use crate::config::{Config, ConfigArgs, SecurityConfig, TlsConfig};
+use crate::features::change::Change;
+use crate::features::value::Value;
 use crate::score::reasons::Reasons;
 use crate::score::{CUSTOMER, ScoreAnswer, ScoreRequest};
 use crate::serve::{App, Server};
 use crate::simulate;
+use crate::store::entity::Applied;
+use crate::store::read_one;
 
 /// Customers in the demo's store.
 const CUSTOMERS: u64 = 10_000;
+
+/// Which customers.
+const SEED: u64 = 7;
+
+/// Events taken at a time.
+const EVENTS_BATCH: usize = 1000;
 
 /// Customers scored to find the ones worth showing.
 const SCORED: u64 = 400;
@@ -52,6 +63,9 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
     config.data_dir = data_dir.path().to_owned();
     config.listen = args.listen;
     config.strict = true;
+    // The demo is for whoever sits in front of it.
+    config.security = SecurityConfig::default();
+    config.tls = TlsConfig::default();
     let address = config.listen_address()?;
     runtime()?.block_on(async {
         let listener = match TcpListener::bind(address).await {
@@ -63,7 +77,8 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let server = Server::open(config)?;
         load_customers(server.app()).await?;
-        show(server.app(), &address.to_string()).await?;
+        let events = load_events(server.app()).await?;
+        show(server.app(), events, &address.to_string()).await?;
         if args.once {
             return server.run(listener, std::future::ready(())).await;
         }
@@ -77,10 +92,15 @@ pub fn run(args: DemoArgs) -> Result<(), String> {
 async fn load_customers(app: &App) -> Result<(), String> {
     let view = app.scorer.customer_view();
     let view = &view.map_err(|error| error.to_string())?;
-    let map = ColumnMap::new(&simulate::schema(), view, &[], &TimeColumns::default())?;
+    let map = ColumnMap::new(
+        &simulate::customers::schema(),
+        view,
+        &[],
+        &TimeColumns::default(),
+    )?;
     let bar = output::progress(Some(CUSTOMERS));
     let mut rejected = Vec::new();
-    for batch in simulate::customers(CUSTOMERS, 7, 1000) {
+    for batch in simulate::customers::customers(CUSTOMERS, SEED, 1000) {
         let batch = batch?;
         let ingest = &app.ingest;
         let written = push_batch(ingest, view, &map, &batch, 1, &mut rejected).await?;
@@ -93,11 +113,36 @@ async fn load_customers(app: &App) -> Result<(), String> {
     }
 }
 
-async fn show(app: &App, address: &str) -> Result<(), String> {
+/// Sends what happened to the customers who are scored; returns how many events that are.
+async fn load_events(app: &App) -> Result<usize, String> {
+    let views = app.scorer.views();
+    let heard = |event: &simulate::events::SimulatedEvent| {
+        let mut all = views.all().iter();
+        all.any(|view| view.windows().listens_to(event.event))
+    };
+    let events = simulate::events::events(SCORED, SEED, clock::now_us());
+    let changes: Vec<Change> = events
+        .filter(heard)
+        .map(|event| event.to_change())
+        .collect();
+    for batch in changes.chunks(EVENTS_BATCH) {
+        let applied = app.ingest.submit(batch.to_vec()).await;
+        let applied = applied.map_err(|error| error.to_string())?;
+        if let Some(Applied::Refused(problem)) = applied
+            .iter()
+            .find(|applied| matches!(applied, Applied::Refused(_)))
+        {
+            return Err(format!("a simulated event was refused: {problem}"));
+        }
+    }
+    Ok(changes.len())
+}
+
+async fn show(app: &App, events: usize, address: &str) -> Result<(), String> {
     let mut scored = Vec::new();
     for number in 1..=SCORED {
         let request = ScoreRequest {
-            customer_id: format!("C-{number:06}"),
+            customer_id: simulate::customer_key(number),
             explain: Some(REASONS),
             ..ScoreRequest::default()
         };
@@ -120,13 +165,15 @@ async fn show(app: &App, address: &str) -> Result<(), String> {
         })
         .unwrap_or_default();
     output::line(format_args!(
-        "{CUSTOMERS} simulated customers in the store; {SCORED} scored by {}; {SHOWN} of them, from highest to lowest:\n",
+        "{CUSTOMERS} simulated customers in the store, and {events} events of the last 30 days; {SCORED} scored by\n\
+         {}; {SHOWN} of them, from highest to lowest:\n",
         names.join(" and ")
     ));
     // The ends and the middle of the ranking say more than its top.
     let step = (scored.len() - 1) / (SHOWN - 1);
     for (customer_id, answer) in scored.iter().step_by(step).take(SHOWN) {
         print_customer(customer_id, answer);
+        print_lately(app, customer_id).await?;
     }
     let customer = scored
         .first()
@@ -144,9 +191,15 @@ async fn show(app: &App, address: &str) -> Result<(), String> {
     output::line(format_args!(
         "  curl -s {address}/v1/score -d '{{\"{CUSTOMER}\": \"{customer}\", \"features\": {{\"contract\": \"Two year\"}}}}'"
     ));
+    output::line(format_args!(
+        "  curl -s {address}/v1/events -d '{{\"event_id\": \"t-1\", \"event\": \"ticket\", \"{CUSTOMER}\": \"{customer}\"}}'"
+    ));
     output::line(format_args!("  curl -s {address}/v1/customers/{customer}"));
     output::line(format_args!(
         "  curl -s {address}/v1/outcomes -d '{{\"{CUSTOMER}\": \"{customer}\", \"outcome\": \"churn\", \"value\": 1}}'"
+    ));
+    output::line(format_args!(
+        "  curl -s {address}/v1/models/churn    # its versions, who answers whom, scores and times"
     ));
     output::line(format_args!(
         "  curl -s {address}/v2/models/churn    # for the clients of Triton, KServe and MLServer"
@@ -177,7 +230,32 @@ fn print_customer(customer_id: &str, answer: &ScoreAnswer) {
             prediction.scored.score * 100.0,
         ));
     }
+}
+
+/// What the windows hold of a customer, where that is anything.
+async fn print_lately(app: &App, customer_id: &str) -> Result<(), String> {
+    let view = &app.scorer.customer_view();
+    let view = view.as_ref().map_err(ToString::to_string)?;
+    let found = read_one(&*app.scorer.store, view, customer_id, clock::now_us()).await;
+    let found = found.map_err(|error| error.to_string())?;
+    let windows = found.map(|snapshot| snapshot.windows).unwrap_or_default();
+    let columns = &view.features()[view.window_columns()];
+    let told: Vec<String> = columns
+        .iter()
+        .zip(&windows)
+        .filter_map(|(feature, value)| match value {
+            Value::Int64(count) if *count > 0 => Some(format!("{} {count}", feature.name)),
+            Value::Float64(amount) if *amount > 0.0 => {
+                Some(format!("{} {amount:.1}", feature.name))
+            }
+            _ => None,
+        })
+        .collect();
+    if !told.is_empty() {
+        output::line(format_args!("  lately   {}", told.join(", ")));
+    }
     output::line("");
+    Ok(())
 }
 
 fn describe(reasons: &Reasons) -> String {

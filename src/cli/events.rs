@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
+use super::remote::CredentialArgs;
 use super::{open_ingest, output, runtime};
 use crate::batch::destination::Destination;
 use crate::batch::event_file::EventFile;
@@ -50,6 +51,8 @@ pub struct LoadArgs {
     /// Send to this running server instead of writing to the data directory
     #[arg(long, value_name = "URL", conflicts_with = "known_at")]
     server: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// The name of every event, for a table without a column that says it
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
@@ -126,7 +129,7 @@ fn load(args: &LoadArgs) -> Result<(), String> {
         known_at: KnownAt::from_argument(args.known_at.as_deref()),
     };
     let destination = match &args.server {
-        Some(url) => Destination::server(url)?,
+        Some(url) => Destination::server(args.credentials.connect(url)?),
         None => Destination::DataDir(runtime()?, open_ingest(&config, &views)?),
     };
     let mut summary = Summary::default();

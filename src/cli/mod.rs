@@ -8,9 +8,13 @@ pub mod consistency;
 pub mod demo;
 pub mod events;
 pub mod features;
+pub mod keys;
 pub mod ledger;
+pub mod model;
 pub mod observations;
 pub mod output;
+pub mod remote;
+pub mod score;
 pub mod serve;
 pub mod simulate;
 pub mod train;
@@ -27,7 +31,7 @@ use crate::config::Config;
 use crate::features::views::Views;
 use crate::ingest::Ingest;
 use crate::ledger::{Ledger, LedgerOptions};
-use crate::serve::open_store;
+use crate::serve::definitions::open_store;
 
 /// A prediction engine in one binary: score customers with ONNX models, say why, and record what
 /// happened.
@@ -45,7 +49,10 @@ enum Command {
     Check(check::CheckArgs),
     Events(events::EventsArgs),
     Features(features::FeaturesArgs),
+    Keys(keys::KeysArgs),
     Ledger(ledger::LedgerArgs),
+    Model(model::ModelArgs),
+    Score(score::ScoreArgs),
     Simulate(simulate::SimulateArgs),
     Train(train::TrainArgs),
 }
@@ -58,7 +65,10 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Events(args) => events::run(args),
         Command::Features(args) => features::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Ledger(args) => ledger::run(args),
+        Command::Model(args) => model::run(args),
+        Command::Score(args) => score::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Train(args) => train::run(args),
     };

@@ -56,3 +56,17 @@ pub fn progress_of_bytes(bytes: u64) -> ProgressBar {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
     )
 }
+
+/// A sign of life on standard error for something that is sent and then worked on: how much has been
+/// sent, and for how long it has been going on.
+pub fn progress_of_upload(bytes: u64, what: String) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    let template = "{spinner} {msg}: {bytes} of {total_bytes} sent, {elapsed}";
+    let bar = bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
+    bar.set_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    bar
+}

@@ -1,5 +1,6 @@
 //! `bellwether serve`: the server.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -39,6 +40,18 @@ pub struct ServeArgs {
     /// Listen on an address other machines can reach, although there are no API keys
     #[arg(long, env = "BELLWETHER_ALLOW_REMOTE_WITHOUT_KEYS")]
     allow_remote_without_keys: bool,
+    /// The file of API keys [default: keys.toml in the data directory]
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_KEYS_FILE")]
+    keys_file: Option<PathBuf>,
+    /// Certificate (PEM) of the server, followed by the intermediate ones; HTTP and gRPC speak TLS then
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CERT_FILE")]
+    tls_cert_file: Option<PathBuf>,
+    /// Private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_KEY_FILE")]
+    tls_key_file: Option<PathBuf>,
+    /// Certificates (PEM) of the authorities whose clients are let in; every client has to show one
+    #[arg(long, value_name = "FILE", env = "BELLWETHER_TLS_CLIENT_CA_FILE")]
+    tls_client_ca_file: Option<PathBuf>,
     /// How many large or slow requests run at once [default: one per core]
     #[arg(long, value_name = "N", env = "BELLWETHER_MAX_CONCURRENCY")]
     max_concurrency: Option<usize>,
@@ -67,6 +80,10 @@ impl ServeArgs {
         }
         config.strict |= self.strict;
         config.allow_remote_without_keys |= self.allow_remote_without_keys;
+        set(&mut config.security.keys_file, self.keys_file);
+        set(&mut config.tls.cert_file, self.tls_cert_file);
+        set(&mut config.tls.key_file, self.tls_key_file);
+        set(&mut config.tls.client_ca_file, self.tls_client_ca_file);
         config.max_concurrency = self.max_concurrency.or(config.max_concurrency);
         config.max_queue = self.max_queue.unwrap_or(config.max_queue);
         config.request_deadline = self.request_deadline.unwrap_or(config.request_deadline);
@@ -76,6 +93,13 @@ impl ServeArgs {
             config.require_models = self.require_models;
         }
         Ok(config)
+    }
+}
+
+/// Replaces a setting where a flag is given.
+fn set(setting: &mut Option<PathBuf>, flag: Option<PathBuf>) {
+    if flag.is_some() {
+        *setting = flag;
     }
 }
 

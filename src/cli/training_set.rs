@@ -15,6 +15,7 @@ use crate::history::labelled::{Question, labelled_champion};
 use crate::history::labelled_file::{FileFormat, write_labelled};
 use crate::history::outcomes::LabelRule;
 use crate::models::repository::Repository;
+use crate::models::rollout::journal::State;
 
 /// Write a training set: predictions with what came of them, or observations with what was known then
 #[derive(Args)]
@@ -126,7 +127,9 @@ impl LedgersArgs {
             since_us: time("--since", self.since)?,
         };
         let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
-        let repository = Repository::open(&config.models, &views);
+        let roles = State::read(&config.data_dir)?.roles;
+        let repository =
+            Repository::open_with(&config.models, &views, roles, config.repository.clone());
         if let Some(problem) = repository.unreadable() {
             return Err(problem.to_owned());
         }

@@ -118,6 +118,10 @@ impl Event {
     }
 }
 
+/// How long an event is remembered, so that one that is sent again is recognised: 24 hours, in
+/// microseconds.
+pub const REMEMBERED_US: i64 = 24 * 3_600 * 1_000_000;
+
 /// The identity of an event for one entity of one view. Two events with the same identity are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventIdentity(pub u128);

@@ -45,15 +45,33 @@ impl From<DataFusionError> for HistoryError {
             other => other,
         };
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(detail) => HistoryError::Plan(format!(
-                "out of the memory or disk space it may use; allow more (--memory) or free space in \
-                 the data directory ({detail})"
-            )),
+            DataFusionError::ResourcesExhausted(detail) => {
+                HistoryError::Plan(out_of_bounds(detail))
+            }
             DataFusionError::External(inner) => match inner.downcast_ref::<HistoryError>() {
                 Some(ours) => HistoryError::Problem(ours.to_string()),
-                None => HistoryError::Plan(inner.to_string()),
+                None => HistoryError::Plan(explained(&inner.to_string())),
             },
-            root => HistoryError::Plan(root.to_string()),
+            root => HistoryError::Plan(explained(&root.to_string())),
         }
     }
+}
+
+/// What stands in DataFusion's message about too much disk: a setting that is not ours.
+const FOREIGN_ADVICE: &str = "Please try increasing the config: `datafusion.";
+
+/// The limit on disk comes as an error of the writer that ran into it, and not as
+/// `ResourcesExhausted`.
+fn explained(detail: &str) -> String {
+    match detail.split_once(FOREIGN_ADVICE) {
+        Some((detail, _)) => out_of_bounds(detail.trim_end()),
+        None => detail.to_owned(),
+    }
+}
+
+fn out_of_bounds(detail: &str) -> String {
+    format!(
+        "out of the memory or disk space it may use; allow more (--memory; of a server \
+         history.memory_bytes and history.temp_bytes) or free space in the data directory ({detail})"
+    )
 }

@@ -5,14 +5,12 @@
 //! brings them in, the values are those that were served.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
-use crate::features::change::EventIdentity;
+use crate::features::change::{EventIdentity, REMEMBERED_US};
 use crate::features::view::View;
 use crate::store::Snapshot;
 use crate::store::entity::{Action, Applied, Entity};
-
-/// How long an event is remembered, in microseconds: 24 hours.
-const REMEMBERED_US: i64 = 24 * 3_600 * 1_000_000;
 
 /// The state of one entity after the changes so far.
 #[derive(Debug, Default)]
@@ -55,7 +53,7 @@ impl EntityPast {
     }
 
     /// What a reader saw at `at_us`; `None` when nothing was known of the entity.
-    pub fn snapshot(&self, view: &View, at_us: i64) -> Option<Snapshot> {
+    pub fn snapshot(&self, view: &Arc<View>, at_us: i64) -> Option<Snapshot> {
         let entity = self.entity.as_ref()?;
         Some(entity.snapshot(view, at_us))
     }

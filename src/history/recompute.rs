@@ -29,7 +29,7 @@ impl Row {
         let seen = self.seen.as_ref();
         RowInput {
             key: &self.key,
-            profile: seen.map(|seen| &*seen.profile),
+            profile: seen.map(|seen| &seen.profile),
             overrides: &self.overrides,
             context,
             windows: seen.map(|seen| &*seen.windows).unwrap_or_default(),

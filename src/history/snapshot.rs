@@ -2,14 +2,12 @@
 //!
 //! These bytes live as long as one plan; they are no format.
 
-use std::sync::Arc;
-
 use prost::Message;
 
 use super::error::HistoryError;
 use crate::features::change::Scalar;
 use crate::store::entity::{from_scalar, to_scalar};
-use crate::store::{Profile, Snapshot, StoredValue};
+use crate::store::{Snapshot, StoredValue};
 
 #[derive(Clone, PartialEq, Message)]
 struct SnapshotRow {
@@ -34,11 +32,11 @@ struct ValueRow {
 
 /// The bytes of `snapshot`.
 pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
-    let features = snapshot.profile.features.iter();
+    let features = snapshot.profile.iter();
     let row = SnapshotRow {
         features: features
             .map(|(name, stored)| ValueRow {
-                name: name.clone(),
+                name: name.to_owned(),
                 as_of_us: stored.as_of_us,
                 value: to_scalar(&stored.value),
             })
@@ -70,9 +68,7 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, HistoryError> {
         (row.name, value)
     });
     Ok(Snapshot {
-        profile: Arc::new(Profile {
-            features: features.collect(),
-        }),
+        profile: features.collect(),
         windows: row
             .windows
             .iter()

@@ -24,6 +24,8 @@
 //! * While the store cannot be reached the applier waits for it, and callers get an error after
 //!   [`ACKNOWLEDGED_WITHIN`]; at most [`MAX_WAITING`] batches wait, further ones are refused.
 
+#[cfg(test)]
+mod applier_tests;
 pub mod dead_letters;
 pub mod documents;
 pub mod event;
@@ -149,6 +151,17 @@ impl Ingest {
         store: Arc<dyn OnlineStore>,
         data_dir: PathBuf,
     ) -> Result<Ingest, StartError> {
+        Ingest::start_with(views, ledger, store, data_dir, STUCK_AFTER)
+    }
+
+    /// Not ready when the disk under the store has failed for `stuck_after`.
+    fn start_with(
+        views: CurrentViews,
+        ledger: Arc<Ledger>,
+        store: Arc<dyn OnlineStore>,
+        data_dir: PathBuf,
+        stuck_after: Duration,
+    ) -> Result<Ingest, StartError> {
         let end = end_of_log(&data_dir, store.watermark())?;
         let (to_applier, mut from_callers) = queue::unbounded_channel();
         let (caught_up, is_caught_up) = mpsc::channel();
@@ -159,6 +172,7 @@ impl Ingest {
             views: Arc::clone(&views),
             waiting: Arc::clone(&waiting),
             closing: Arc::clone(&closing),
+            stuck_after,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -331,6 +345,7 @@ struct Applier {
     waiting: Arc<Waiting>,
     /// Nobody waits for the store any more.
     closing: Arc<AtomicBool>,
+    stuck_after: Duration,
 }
 
 impl Applier {
@@ -477,7 +492,7 @@ impl Applier {
                         let _ = caught_up.send(Ok(()));
                     }
                     // Without a shared store a server is still of use; without a disk it is not.
-                    let is_stuck = error.is_of_the_disk() && begun.elapsed() > STUCK_AFTER;
+                    let is_stuck = error.is_of_the_disk() && begun.elapsed() > self.stuck_after;
                     self.waiting.stuck.store(is_stuck, Ordering::Relaxed);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::error::{AppendError, LedgerError};
 use super::frame::{FrameKind, MAX_PAYLOAD_BYTES, SEGMENT_HEADER_BYTES, begin_frame, set_length};
 use super::handle::{Ledger, ledger_directory};
-use super::queue::QueuedChanges;
+use super::queue::QueuedFrame;
 use super::reading::read_frames;
 use super::scan::SegmentEnd;
 use super::segment::load_chain;
@@ -130,7 +130,7 @@ impl Ledger {
             limit: MAX_PAYLOAD_BYTES,
         })?;
         let (reply, durable) = oneshot::channel();
-        self.queue().push_changes(QueuedChanges { frame, reply })?;
+        self.queue().push_awaited(QueuedFrame { frame, reply })?;
         Ok(durable)
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! `predictions-00001.parquet` and so on hold one row per prediction and model,
 //! `inferences-00001.parquet` and so on one per inference, `outcomes-00001.parquet` and so on one per
-//! outcome, `changes-00001.parquet` and so on one per event, profile update and removal; the columns are
-//! those of [`super::export_rows`], [`super::export_inferences`] and [`super::export_changes`]. A file with the schema is written even when there are no rows.
+//! outcome, `changes-00001.parquet` and so on one per event, profile update and removal, `audit-…` one per
+//! administrative act, `shadow_scores-…` one per score of a version in shadow; the columns are
+//! those of [`super::export_rows`], [`super::export_inferences`], [`super::export_changes`] and
+//! [`super::export_audit`]. A file with the schema is written even when there are no rows.
 //!
 //! Promises: memory is bounded whatever the size of the ledger; an outcome id never appears twice;
 //! files appear under their names only once all of them are complete, and an earlier export in the
@@ -25,11 +27,14 @@ use super::changes::decode_changes;
 use super::disk::sync_directory;
 use super::duplicates::{DuplicateFinder, ShortId, short_id};
 use super::error::LedgerError;
+use super::export_audit::{AuditRows, ShadowRows};
 use super::export_changes::ChangeRows;
 use super::export_inferences::InferenceRows;
 use super::export_rows::{OutcomeRows, PredictionRows};
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
-use super::reading::{decode_inference, decode_outcome, decode_prediction, read_frames};
+use super::reading::{
+    decode_audit, decode_inference, decode_outcome, decode_prediction, decode_shadow, read_frames,
+};
 use super::scan::SegmentEnd;
 use super::segment::{Segment, load_chain};
 use super::verify::open_at_rest;
@@ -54,6 +59,10 @@ pub struct ExportReport {
     pub outcome_rows: u64,
     /// Rows in the changes files: one per event, profile update and removal.
     pub change_rows: u64,
+    /// Rows in the audit files: one per administrative act.
+    pub audit_rows: u64,
+    /// Rows in the shadow_scores files.
+    pub shadow_rows: u64,
     /// Outcomes left out because their id had been exported already; 0 for a sound ledger.
     pub duplicate_outcomes: u64,
     /// Bytes of a torn tail that were left out: never acknowledged.
@@ -64,8 +73,14 @@ impl std::fmt::Display for ExportReport {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             out,
-            "{} prediction rows, {} inference rows, {} outcome rows, {} change rows",
-            self.prediction_rows, self.inference_rows, self.outcome_rows, self.change_rows
+            "{} prediction rows, {} inference rows, {} outcome rows, {} change rows, {} shadow scores, \
+             {} audit rows",
+            self.prediction_rows,
+            self.inference_rows,
+            self.outcome_rows,
+            self.change_rows,
+            self.shadow_rows,
+            self.audit_rows
         )?;
         if self.duplicate_outcomes > 0 {
             writeln!(
@@ -107,6 +122,10 @@ pub fn export_parquet(data_dir: &Path, output_dir: &Path) -> Result<ExportReport
         outcomes: TableWriter::new(output_dir, "outcomes", OutcomeRows::schema()),
         change_rows: ChangeRows::default(),
         changes: TableWriter::new(output_dir, "changes", ChangeRows::schema()),
+        audit_rows: AuditRows::default(),
+        audits: TableWriter::new(output_dir, "audit", AuditRows::schema()),
+        shadow_rows: ShadowRows::default(),
+        shadows: TableWriter::new(output_dir, "shadow_scores", ShadowRows::schema()),
         duplicated_ids,
         exported_duplicated_ids: HashSet::new(),
         report: ExportReport::default(),
@@ -162,6 +181,10 @@ struct Export<'a> {
     outcomes: TableWriter<'a>,
     change_rows: ChangeRows,
     changes: TableWriter<'a>,
+    audit_rows: AuditRows,
+    audits: TableWriter<'a>,
+    shadow_rows: ShadowRows,
+    shadows: TableWriter<'a>,
     duplicated_ids: HashSet<ShortId>,
     exported_duplicated_ids: HashSet<ShortId>,
     report: ExportReport,
@@ -209,6 +232,20 @@ impl Export<'_> {
                         self.changes.write(|| self.change_rows.take_batch())?;
                     }
                 }
+                FrameKind::Audit => {
+                    self.audit_rows.push(&decode_audit(segment, frame)?);
+                    self.report.audit_rows += 1;
+                    if self.audit_rows.is_full() {
+                        self.audits.write(|| self.audit_rows.take_batch())?;
+                    }
+                }
+                FrameKind::Shadow => {
+                    self.shadow_rows.push(&decode_shadow(segment, frame)?);
+                    self.report.shadow_rows += 1;
+                    if self.shadow_rows.is_full() {
+                        self.shadows.write(|| self.shadow_rows.take_batch())?;
+                    }
+                }
                 FrameKind::Mark => {}
             }
             Ok(())
@@ -233,11 +270,15 @@ impl Export<'_> {
         self.inferences.write(|| self.inference_rows.take_batch())?;
         self.outcomes.write(|| self.outcome_rows.take_batch())?;
         self.changes.write(|| self.change_rows.take_batch())?;
+        self.audits.write(|| self.audit_rows.take_batch())?;
+        self.shadows.write(|| self.shadow_rows.take_batch())?;
         let mut tables = [
             &mut self.predictions,
             &mut self.inferences,
             &mut self.outcomes,
             &mut self.changes,
+            &mut self.audits,
+            &mut self.shadows,
         ];
         for table in &mut tables {
             table.end_file()?;

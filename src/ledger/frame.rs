@@ -50,6 +50,10 @@ pub enum FrameKind {
     Inference,
     /// A batch of changes, see [`super::changes`].
     Changes,
+    /// An [`super::Audit`].
+    Audit,
+    /// A [`super::ShadowScore`].
+    Shadow,
 }
 
 impl FrameKind {
@@ -60,6 +64,8 @@ impl FrameKind {
             FrameKind::Mark => 3,
             FrameKind::Inference => 4,
             FrameKind::Changes => 5,
+            FrameKind::Audit => 6,
+            FrameKind::Shadow => 7,
         }
     }
 
@@ -70,6 +76,8 @@ impl FrameKind {
             3 => Some(FrameKind::Mark),
             4 => Some(FrameKind::Inference),
             5 => Some(FrameKind::Changes),
+            6 => Some(FrameKind::Audit),
+            7 => Some(FrameKind::Shadow),
             _ => None,
         }
     }
@@ -181,7 +189,7 @@ impl FrameHeader {
         let synced = read_u64(bytes, 12);
         let Some(kind) = FrameKind::from_byte(bytes[20]) else {
             return Err(format!(
-                "frame kind {} is unknown, expected 1 to 5",
+                "frame kind {} is unknown, expected 1 to 7",
                 bytes[20]
             ));
         };

@@ -16,6 +16,7 @@ use super::lock::{DirectoryLock, lock_directory};
 use super::queue::{Queue, QueuedOutcome};
 use super::record::{MAX_OUTCOME_ID_BYTES, Outcome, Prediction, outcome_content_hash};
 use super::recovery::recover;
+use super::segment::newest_sequence;
 use super::syncer;
 use super::writer::{self, SharedWriter, Writer};
 
@@ -49,6 +50,15 @@ struct Running {
 /// The directory of the ledger in a server's data directory.
 pub fn ledger_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger")
+}
+
+/// The number of the newest segment of the ledger in a data directory: rows that are submitted from
+/// now on are in that one or in a later one. `None` when there is none yet.
+///
+/// # Errors
+/// When the ledger's directory cannot be listed.
+pub fn newest_segment(data_dir: &Path) -> std::io::Result<Option<u64>> {
+    newest_sequence(&ledger_directory(data_dir))
 }
 
 impl Ledger {
@@ -128,7 +138,7 @@ impl Ledger {
         self.append_frame(&row.frame)
     }
 
-    fn append_frame(&self, frame: &[u8]) -> Result<(), AppendError> {
+    pub(super) fn append_frame(&self, frame: &[u8]) -> Result<(), AppendError> {
         let writer_is_late = self.queue.push_row(frame)?;
         if writer_is_late {
             self.help_writer();

@@ -2,7 +2,8 @@
 //!
 //! Every answered score request is one [`Prediction`], every answered inference request one
 //! [`Inference`], everything that happened afterwards one [`Outcome`], and everything that is learned of
-//! entities one change in a batch ([`changes`]), each written once into `<data-dir>/ledger/` and never
+//! entities one change in a batch ([`changes`]), every score of a version in shadow one [`ShadowScore`],
+//! every administrative act one [`Audit`], each written once into `<data-dir>/ledger/` and never
 //! changed. [`Ledger`] writes;
 //! [`verify`] checks a ledger at rest; [`export_parquet`] writes it out for Polars, DuckDB and
 //! their like.
@@ -59,7 +60,7 @@
 //!
 //! ## Metrics
 //!
-//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction`, `inference`, `outcome` or `changes`, batches of them),
+//! `bellwether_ledger_rows_total{kind}` (written rows, `prediction`, `inference`, `outcome`, `shadow`, `audit`, or `changes`, batches of them),
 //! `bellwether_ledger_queue_rows`, `bellwether_ledger_sync_seconds` (histogram),
 //! `bellwether_ledger_write_errors_total`.
 //!
@@ -76,11 +77,13 @@
 //! It erases nobody yet, deletes no old segments, and writes no lake tables. It is local to one
 //! server: replicas each have their own.
 
+mod audit;
 pub mod changes;
 mod disk;
 mod duplicates;
 pub mod error;
 mod export;
+pub mod export_audit;
 pub mod export_changes;
 pub mod export_inferences;
 pub mod export_rows;
@@ -97,17 +100,19 @@ mod recovery;
 mod rows;
 pub mod scan;
 mod segment;
+mod shadow;
 mod shards;
 mod syncer;
 mod verify;
 mod writer;
 
+pub use audit::Audit;
 pub use changes::{ChangeBatch, EncodedChanges, read_changes};
 pub use duplicates::short_id;
 pub use error::{AppendError, LedgerError, OutcomeError};
 pub use export::{ExportReport, export_parquet};
 pub use frame::MAX_PAYLOAD_BYTES;
-pub use handle::{Ledger, Receipt, ledger_directory};
+pub use handle::{Ledger, Receipt, ledger_directory, newest_segment};
 pub use inference::{InferenceBuilder, InferenceRow, InferenceTemplate};
 pub use options::LedgerOptions;
 pub use record::{
@@ -115,6 +120,9 @@ pub use record::{
     MAX_OUTCOME_ID_BYTES, MAX_REQUEST_ID_BYTES, Outcome, Prediction, Reasons, Score,
     outcome_content_hash,
 };
-pub use rows::{read_outcomes, read_predictions};
+pub use rows::{
+    LastAudits, last_audits, read_audits, read_outcomes, read_predictions, read_shadow_scores,
+};
 pub use scan::{SegmentEnd, SegmentScan, scan_segment_bytes};
+pub use shadow::ShadowScore;
 pub use verify::{Damage, VerifyReport, verify};

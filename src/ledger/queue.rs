@@ -36,11 +36,11 @@ pub struct QueuedOutcome {
     pub reply: OutcomeReply,
 }
 
-/// A batch of changes with the caller that waits for it.
-pub struct QueuedChanges {
+/// A batch of changes or an audit row, with the caller that waits for it to be durable.
+pub struct QueuedFrame {
     /// The finished frame, but for what the segment decides.
     pub frame: Vec<u8>,
-    /// Where the segment's number goes once the batch is durable.
+    /// Where the segment's number goes once it is durable.
     pub reply: oneshot::Sender<u64>,
 }
 
@@ -61,8 +61,8 @@ pub struct Taken {
     pub rows: Vec<Vec<u8>>,
     /// Outcomes in the order of arrival.
     pub outcomes: Vec<QueuedOutcome>,
-    /// Batches of changes in the order of arrival.
-    pub changes: Vec<QueuedChanges>,
+    /// Batches of changes and audit rows in the order of arrival.
+    pub awaited: Vec<QueuedFrame>,
     /// A finished sync.
     pub sync: Option<SyncReport>,
     /// True once the ledger is being closed.
@@ -98,7 +98,7 @@ struct State {
     /// A caller took rows: the writer has to plan anew.
     helped: bool,
     outcomes: Vec<QueuedOutcome>,
-    changes: Vec<QueuedChanges>,
+    awaited: Vec<QueuedFrame>,
     sync: Option<SyncReport>,
     closing: bool,
 }
@@ -122,7 +122,7 @@ impl Queue {
             state: Mutex::new(State {
                 helped: false,
                 outcomes: Vec::new(),
-                changes: Vec::new(),
+                awaited: Vec::new(),
                 sync: None,
                 closing: false,
             }),
@@ -185,14 +185,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a batch of changes and wakes the writer.
-    pub fn push_changes(&self, queued: QueuedChanges) -> Result<(), AppendError> {
+    /// Adds a frame that someone waits for, and wakes the writer.
+    pub fn push_awaited(&self, queued: QueuedFrame) -> Result<(), AppendError> {
         let mut state = self.lock();
         if state.closing {
             return Err(AppendError::Closed);
         }
         self.rows.admit(queued.frame.len())?;
-        state.changes.push(queued);
+        state.awaited.push(queued);
         drop(state);
         self.wake_writer.notify_one();
         Ok(())
@@ -246,7 +246,7 @@ impl Queue {
             let urgent = state.sync.is_some()
                 || state.helped
                 || (state.closing && !how.closing_seen)
-                || (how.take_rows && !(state.outcomes.is_empty() && state.changes.is_empty()))
+                || (how.take_rows && !(state.outcomes.is_empty() && state.awaited.is_empty()))
                 || (wakes_for_rows && !self.rows.is_empty());
             let left = how
                 .until
@@ -281,7 +281,7 @@ impl Queue {
         };
         if rows {
             taken.outcomes = std::mem::take(&mut state.outcomes);
-            taken.changes = std::mem::take(&mut state.changes);
+            taken.awaited = std::mem::take(&mut state.awaited);
         }
         drop(state);
         if rows {
@@ -294,7 +294,7 @@ impl Queue {
     /// Whether rows lie in the queue that the writer has not taken.
     pub fn has_rows(&self) -> bool {
         let state = self.lock();
-        let someone_waits = !(state.outcomes.is_empty() && state.changes.is_empty());
+        let someone_waits = !(state.outcomes.is_empty() && state.awaited.is_empty());
         drop(state);
         someone_waits || !self.rows.is_empty()
     }

@@ -5,11 +5,13 @@ use std::fs::File;
 
 use prost::Message;
 
+use super::audit::Audit;
 use super::error::LedgerError;
 use super::frame::FRAME_HEADER_BYTES;
 use super::record::{Inference, Outcome, Prediction};
 use super::scan::{Frame, SegmentEnd, scan_frames};
 use super::segment::Segment;
+use super::shadow::ShadowScore;
 
 /// Keeps an error of the operating system apart from one of the visitor until the path can be
 /// added.
@@ -62,6 +64,17 @@ pub fn decode_inference(segment: &Segment, frame: Frame<'_>) -> Result<Inference
 /// The outcome in a frame.
 pub fn decode_outcome(segment: &Segment, frame: Frame<'_>) -> Result<Outcome, LedgerError> {
     Outcome::decode(frame.payload).map_err(|error| undecodable(segment, frame, "outcome", &error))
+}
+
+/// The audit row in a frame.
+pub fn decode_audit(segment: &Segment, frame: Frame<'_>) -> Result<Audit, LedgerError> {
+    Audit::decode(frame.payload).map_err(|error| undecodable(segment, frame, "audit row", &error))
+}
+
+/// The score of a shadow version in a frame.
+pub fn decode_shadow(segment: &Segment, frame: Frame<'_>) -> Result<ShadowScore, LedgerError> {
+    ShadowScore::decode(frame.payload)
+        .map_err(|error| undecodable(segment, frame, "shadow score", &error))
 }
 
 /// Where the frame behind `frame` starts.

@@ -14,12 +14,14 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 
 use prost::Message;
 
+use super::audit::Audit;
 use super::changes::decode_changes;
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKind, HeaderError, SEGMENT_HEADER_BYTES,
     SegmentHeader, frame_checksum,
 };
 use super::record::{Inference, Outcome, Prediction};
+use super::shadow::ShadowScore;
 
 /// Bytes read at once, both for frames and in the search behind an invalid one.
 const READ_BYTES: usize = 256 * 1024;
@@ -234,6 +236,10 @@ pub struct SegmentScan {
     pub predictions: u64,
     /// Valid frames with an inference.
     pub inferences: u64,
+    /// Valid frames with an audit row.
+    pub audits: u64,
+    /// Valid frames with the score of a shadow version.
+    pub shadow_scores: u64,
     /// Changes in decodable batches.
     pub changes: u64,
     /// Valid frames with an outcome.
@@ -252,6 +258,8 @@ pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
     let mut scan = SegmentScan {
         predictions: 0,
         inferences: 0,
+        audits: 0,
+        shadow_scores: 0,
         changes: 0,
         outcomes: 0,
         marks: 0,
@@ -289,6 +297,14 @@ pub fn scan_segment_bytes(bytes: &[u8]) -> SegmentScan {
                 },
                 FrameKind::Changes => match decode_changes(frame.payload, 0) {
                     Ok(batch) => scan.changes += batch.changes.len() as u64,
+                    Err(_) => scan.undecodable += 1,
+                },
+                FrameKind::Audit => match Audit::decode(frame.payload) {
+                    Ok(_) => scan.audits += 1,
+                    Err(_) => scan.undecodable += 1,
+                },
+                FrameKind::Shadow => match ShadowScore::decode(frame.payload) {
+                    Ok(_) => scan.shadow_scores += 1,
                     Err(_) => scan.undecodable += 1,
                 },
                 FrameKind::Mark => scan.marks += 1,

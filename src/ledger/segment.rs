@@ -66,6 +66,16 @@ fn parse_segment_file_name(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
+/// The number of the newest segment in `ledger_dir`; `None` when there is none yet.
+pub fn newest_sequence(ledger_dir: &Path) -> std::io::Result<Option<u64>> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(ledger_dir)? {
+        let name = entry?.file_name();
+        newest = newest.max(name.to_str().and_then(parse_segment_file_name));
+    }
+    Ok(newest)
+}
+
 /// Reads all segment headers of `ledger_dir` in order and checks that they form a chain without
 /// gaps.
 pub fn load_chain(ledger_dir: &Path) -> Result<Vec<Segment>, LedgerError> {

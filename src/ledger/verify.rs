@@ -15,7 +15,9 @@ use super::error::LedgerError;
 use super::frame::{FrameKind, SEGMENT_HEADER_BYTES};
 use super::handle::ledger_directory;
 use super::lock::{DirectoryLock, lock_directory};
-use super::reading::{decode_inference, decode_outcome, decode_prediction, read_frames};
+use super::reading::{
+    decode_audit, decode_inference, decode_outcome, decode_prediction, decode_shadow, read_frames,
+};
 use super::scan::SegmentEnd;
 use super::segment::{Segment, load_chain};
 
@@ -40,6 +42,10 @@ pub struct VerifyReport {
     pub outcomes: u64,
     /// Changes of entities: events, profile updates and removals.
     pub changes: u64,
+    /// Administrative acts.
+    pub audits: u64,
+    /// Scores of versions in shadow.
+    pub shadow_scores: u64,
     /// Time of the first prediction, inference or received outcome, RFC 3339 in UTC.
     pub first_at: Option<String>,
     /// Time of the last one.
@@ -195,6 +201,16 @@ impl Scan {
                     report.changes += batch.changes.len() as u64;
                     self.saw(batch.known_at_us);
                 }
+                FrameKind::Audit => {
+                    let audit = decode_audit(segment, frame)?;
+                    report.audits += 1;
+                    self.saw(audit.at_us);
+                }
+                FrameKind::Shadow => {
+                    let row = decode_shadow(segment, frame)?;
+                    report.shadow_scores += 1;
+                    self.saw(row.at_us);
+                }
                 FrameKind::Mark => {}
             }
             Ok(())
@@ -262,6 +278,8 @@ impl std::fmt::Display for VerifyReport {
         writeln!(out, "inferences   {}", self.inferences)?;
         writeln!(out, "changes      {}", self.changes)?;
         writeln!(out, "outcomes     {}", self.outcomes)?;
+        writeln!(out, "shadow       {} scores", self.shadow_scores)?;
+        writeln!(out, "audit        {} rows", self.audits)?;
         if let (Some(first), Some(last)) = (&self.first_at, &self.last_at) {
             writeln!(out, "from         {first}\nto           {last}")?;
         }

@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::comparison::canary::CanaryWatch;
+use super::comparison::watched;
+use super::rollout::{Canary, Role, Roles};
 use super::statistics::Statistics;
 use super::version::ModelVersion;
 use crate::features::value::shorten;
@@ -22,15 +25,38 @@ pub struct Catalog {
     models: HashMap<String, Arc<Model>>,
     /// The champion of every model that has one, by name.
     champions: Vec<Arc<ModelVersion>>,
+    /// The models of `champions`, in the same order.
+    answering: Vec<Arc<Model>>,
 }
 
-/// The versions of one model.
+/// The versions of one model, and what each is for. Who answers is looked up when the catalog is made
+/// and not per request.
 #[derive(Debug)]
 pub struct Model {
+    name: String,
     versions: BTreeMap<u64, Entry>,
-    /// The highest version that is ready and no candidate, looked up when the catalog is made and
-    /// not per request.
+    /// What was said of them; `None` when nothing was.
+    roles: Option<Arc<Roles>>,
     champion: Option<Arc<ModelVersion>>,
+    /// The version that is to answer some of the customers, when it is ready.
+    canary: Option<(Canary, Arc<ModelVersion>)>,
+    /// Counts the requests to the canary and to the champion while there are both.
+    watch: Option<Arc<CanaryWatch>>,
+    /// Those of them that are ready; `None` when there are none, so that who asks pays nothing.
+    shadows: Option<Arc<[Arc<ModelVersion>]>>,
+}
+
+/// The versions that have to do with one customer's score.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Who answers.
+    pub version: Arc<ModelVersion>,
+    /// The champion, when `version` is the canary: it answers if the canary cannot.
+    pub fallback: Option<Arc<ModelVersion>>,
+    /// Those that are scored beside the champion; none when the canary answers.
+    pub shadows: Option<Arc<[Arc<ModelVersion>]>>,
+    /// Counts what comes of it, when the model has a canary, whoever answers.
+    pub watch: Option<Arc<CanaryWatch>>,
 }
 
 /// One version folder: ready, or unavailable with its reason.
@@ -41,6 +67,9 @@ pub struct Entry {
     pub state: State,
     /// Why the files that are there now are not the ones that are served.
     pub not_reloaded: Option<String>,
+    /// It was not refused: nobody asked for it to be loaded, and `state` says which setting leaves it
+    /// out.
+    pub left_out: bool,
     /// Counted on through every reload of this version.
     pub statistics: Arc<Statistics>,
 }
@@ -71,21 +100,38 @@ impl Catalog {
     /// # Errors
     /// What is there instead: no such model, no such version, or not ready with the reason.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<&Arc<ModelVersion>, FindError> {
-        let model = self.models.get(name);
-        let model = model.ok_or_else(|| self.unknown_model(name))?;
+        let model = self.known(name)?;
         match version {
             None => model
                 .champion
                 .as_ref()
-                .ok_or_else(|| model.without_champion(name)),
+                .ok_or_else(|| model.without_champion()),
             Some(version) => {
                 let entry = model.entry(version);
-                let entry = entry.ok_or_else(|| model.unknown_version(name, version))?;
+                let entry = entry.ok_or_else(|| model.unknown_version(version))?;
+                if model.is_retired(version) {
+                    return Err(FindError::NotReady {
+                        reason: format!(
+                            "version {version} is retired; to have it loaded again: `bellwether \
+                             model candidate {name} {version}`"
+                        ),
+                    });
+                }
                 entry.state.as_ref().map_err(|_| FindError::NotReady {
                     reason: entry.describe(),
                 })
             }
         }
+    }
+
+    /// A model, whether any of its versions is ready or not.
+    ///
+    /// # Errors
+    /// No such model, and which there are.
+    pub fn known(&self, name: &str) -> Result<&Arc<Model>, FindError> {
+        self.models
+            .get(name)
+            .ok_or_else(|| self.unknown_model(name))
     }
 
     /// A model, whether any of its versions is ready or not.
@@ -108,6 +154,17 @@ impl Catalog {
             .flat_map(|model| model.entries())
     }
 
+    /// Every version folder with its role, by name and number.
+    pub fn with_roles(&self) -> impl Iterator<Item = (Role, &Entry)> {
+        let models = self.names().into_iter();
+        models
+            .filter_map(|name| self.models.get(name))
+            .flat_map(|model| {
+                let numbered = model.numbered();
+                numbered.map(|(number, entry)| (model.role(number), entry))
+            })
+    }
+
     /// The champion of every model that has one, by name.
     pub fn champions(&self) -> &[Arc<ModelVersion>] {
         &self.champions
@@ -123,11 +180,34 @@ impl Catalog {
         Catalog::new(models)
     }
 
+    /// Every model that has a champion, by name.
+    pub fn answering(&self) -> &[Arc<Model>] {
+        &self.answering
+    }
+
+    /// The versions of a model that have to do with the score of the customer of that key.
+    ///
+    /// # Errors
+    /// No such model, or none of its versions answers, with the reason.
+    pub fn for_customer(&self, name: &str, key: &str) -> Result<Chosen, FindError> {
+        let model = self.known(name)?;
+        let chosen = model.for_customer(key);
+        chosen.ok_or_else(|| model.without_champion())
+    }
+
     fn new(models: HashMap<String, Arc<Model>>) -> Catalog {
-        let champions = models.values().filter_map(|model| model.champion.clone());
-        let mut champions: Vec<Arc<ModelVersion>> = champions.collect();
-        champions.sort_unstable_by(|left, right| left.name.cmp(&right.name));
-        Catalog { models, champions }
+        let answering = models.values().filter(|model| model.champion.is_some());
+        let mut answering: Vec<Arc<Model>> = answering.cloned().collect();
+        answering.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        let champions = answering.iter();
+        let champions = champions
+            .filter_map(|model| model.champion.clone())
+            .collect();
+        Catalog {
+            models,
+            champions,
+            answering,
+        }
     }
 
     fn unknown_model(&self, name: &str) -> FindError {
@@ -138,28 +218,159 @@ impl Catalog {
     }
 }
 
-impl FromIterator<(String, Model)> for Catalog {
-    fn from_iter<I: IntoIterator<Item = (String, Model)>>(models: I) -> Catalog {
+impl FromIterator<Model> for Catalog {
+    fn from_iter<I: IntoIterator<Item = Model>>(models: I) -> Catalog {
         let models = models.into_iter();
         Catalog::new(
             models
-                .map(|(name, model)| (name, Arc::new(model)))
+                .map(|model| (model.name.clone(), Arc::new(model)))
                 .collect(),
         )
     }
 }
 
 impl Model {
-    pub fn new(versions: BTreeMap<u64, Entry>) -> Model {
-        let mut newest_first = versions.values().rev();
-        let champion = newest_first.find(|entry| entry.answers_unnamed());
-        let champion = champion.and_then(|entry| entry.state.as_ref().ok().cloned());
-        Model { versions, champion }
+    /// The model of that name, with the roles that were said. A version that is not ready does not
+    /// take its role: in place of the champion the last one before it answers that is ready; the
+    /// champion answers a canary's customers. Without roles the champion is the highest version that
+    /// is ready and no candidate.
+    pub fn new(name: &str, versions: BTreeMap<u64, Entry>, roles: Option<Arc<Roles>>) -> Model {
+        let ready = |number: u64| ready_version(&versions, number);
+        let (champion, canary, shadows) = match &roles {
+            None => {
+                let mut newest_first = versions.values().rev();
+                let champion = newest_first.find(|entry| entry.answers_unnamed());
+                let champion = champion.and_then(|entry| entry.state.as_ref().ok().cloned());
+                (champion, None, Vec::new())
+            }
+            Some(roles) => {
+                let canary = roles.canary.as_ref();
+                let canary =
+                    canary.and_then(|canary| Some((canary.clone(), ready(canary.version)?)));
+                let shadows = roles.shadows.iter();
+                let shadows = shadows.filter_map(|shadow| ready(shadow.version));
+                (roles.in_order().find_map(ready), canary, shadows.collect())
+            }
+        };
+        let statistics = versions.iter();
+        let statistics = statistics.map(|(number, entry)| (*number, &*entry.statistics));
+        let champion_version = champion.as_ref().map(|champion| champion.version.as_str());
+        let watch = watched::begin(statistics, roles.as_deref(), champion_version);
+        Model {
+            name: name.to_owned(),
+            watch: watch.filter(|_| canary.is_some()),
+            shadows: (!shadows.is_empty()).then(|| Arc::from(shadows)),
+            versions,
+            roles,
+            champion,
+            canary,
+        }
     }
 
-    /// The version that answers when none is named: the highest that is ready and no candidate.
+    /// The same versions in other roles.
+    pub fn with_roles(&self, roles: Option<Arc<Roles>>) -> Model {
+        Model::new(&self.name, self.versions.clone(), roles)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version that answers when none is named.
     pub fn champion(&self) -> Option<&Arc<ModelVersion>> {
         self.champion.as_ref()
+    }
+
+    /// The versions that have to do with the score of the customer of that key; `None` without a
+    /// champion.
+    pub fn for_customer(&self, key: &str) -> Option<Chosen> {
+        let champion = self.champion.as_ref()?;
+        if let Some((canary, version)) = &self.canary
+            && canary.share.takes(&self.name, key)
+        {
+            return Some(Chosen {
+                version: Arc::clone(version),
+                fallback: Some(Arc::clone(champion)),
+                shadows: None,
+                watch: self.watch.clone(),
+            });
+        }
+        Some(Chosen {
+            version: Arc::clone(champion),
+            fallback: None,
+            shadows: self.shadows.clone(),
+            watch: self.watch.clone(),
+        })
+    }
+
+    /// What is known of the canary and the champion beside each other.
+    pub fn watch(&self) -> Option<&Arc<CanaryWatch>> {
+        self.watch.as_ref()
+    }
+
+    /// The canary, when it is ready.
+    pub fn canary(&self) -> Option<(&Canary, &Arc<ModelVersion>)> {
+        let canary = self.canary.as_ref();
+        canary.map(|(canary, version)| (canary, version))
+    }
+
+    /// The shadows that are ready.
+    pub fn shadows(&self) -> &[Arc<ModelVersion>] {
+        self.shadows.as_deref().unwrap_or_default()
+    }
+
+    /// What was said of its versions; `None` when nothing was.
+    pub fn roles(&self) -> Option<&Arc<Roles>> {
+        self.roles.as_ref()
+    }
+
+    /// What was said of its versions, and what follows from their numbers when nothing was; `None`
+    /// when that is nothing: no version answers.
+    pub fn roles_or_unsaid(&self) -> Option<Roles> {
+        if let Some(roles) = &self.roles {
+            return Some(Roles::clone(roles));
+        }
+        let newest_first = self.versions.iter().rev();
+        let mut answering = newest_first
+            .filter(|(_, entry)| entry.answers_unnamed())
+            .map(|(number, _)| *number);
+        let champion = answering.next()?;
+        Some(Roles::unsaid(champion, answering.collect()))
+    }
+
+    /// The role of the version of that number, whether it is ready or not. Who answers in place of a
+    /// champion that is not ready has the role, and the champion is a candidate until it is.
+    pub fn role(&self, number: u64) -> Role {
+        let answers = self.champion.as_ref();
+        let answers = answers.and_then(|version| version_number(&version.version));
+        if answers == Some(number) {
+            return Role::Champion;
+        }
+        let said = self.roles.as_ref().map(|roles| roles.role(number));
+        match said {
+            Some(Role::Champion) | None => Role::Candidate,
+            Some(role) => role,
+        }
+    }
+
+    /// Why another version answers than the champion that was said, when that is so.
+    pub fn stand_in(&self) -> Option<String> {
+        let said = self.roles.as_ref()?.champion;
+        if ready_version(&self.versions, said).is_some() {
+            return None;
+        }
+        let problem = match self.versions.get(&said) {
+            Some(entry) => entry.describe(),
+            None => format!("version {said} has no folder"),
+        };
+        let answers = match &self.champion {
+            Some(version) => format!(
+                "version {}, the champion before it, answers",
+                version.version
+            ),
+            None => "no champion before it is ready, so none answers".to_owned(),
+        };
+        Some(format!("the champion cannot answer: {problem}; {answers}"))
     }
 
     /// All versions, oldest first.
@@ -177,16 +388,34 @@ impl Model {
         self.versions.get(&number)
     }
 
+    /// Its memory may not be free yet, but it answers nobody any more.
+    fn is_retired(&self, version: &str) -> bool {
+        let Some(roles) = &self.roles else {
+            return false;
+        };
+        version_number(version).is_some_and(|version| roles.role(version) == Role::Retired)
+    }
+
     fn entry(&self, version: &str) -> Option<&Entry> {
         self.versions.get(&version_number(version)?)
     }
 
-    fn without_champion(&self, name: &str) -> FindError {
-        let reasons: Vec<String> = self
-            .entries()
-            .take(MAX_LISTED)
-            .map(Entry::describe)
-            .collect();
+    fn without_champion(&self) -> FindError {
+        let name = &self.name;
+        let entries = self.entries().take(MAX_LISTED);
+        let reasons: Vec<String> = match &self.roles {
+            None => entries.map(Entry::describe).collect(),
+            Some(roles) => {
+                let champion = format!(
+                    "its champion, version {}, cannot answer, nor can one before it; promote one \
+                     with `bellwether model promote {name} VERSION`",
+                    roles.champion
+                );
+                std::iter::once(champion)
+                    .chain(entries.map(Entry::describe))
+                    .collect()
+            }
+        };
         FindError::NotReady {
             reason: format!(
                 "model {name} has no version that is ready: {}",
@@ -195,9 +424,10 @@ impl Model {
         }
     }
 
-    fn unknown_version(&self, name: &str, version: &str) -> FindError {
+    /// That it has no version of that name, and which it has.
+    pub fn unknown_version(&self, version: &str) -> FindError {
         FindError::UnknownVersion {
-            name: name.to_owned(),
+            name: self.name.clone(),
             version: shorten(version, 64),
             known: listed(self.versions.values().map(|entry| entry.version.as_str())),
         }
@@ -205,7 +435,8 @@ impl Model {
 }
 
 impl Entry {
-    /// Whether it is ready and no candidate.
+    /// Whether it is ready and its manifest does not call it a candidate: where no roles were said,
+    /// the highest of these is the champion.
     pub fn answers_unnamed(&self) -> bool {
         let version = self.state.as_ref();
         version.is_ok_and(|version| !version.is_candidate())
@@ -215,13 +446,17 @@ impl Entry {
         match &self.state {
             Ok(version) if version.is_candidate() => format!(
                 "version {} is a candidate, which answers only when it is named; to make it the \
-                 champion, take `state` out of its model.toml",
-                self.version
+                 champion: `bellwether model promote {} {}`",
+                self.version, self.name, self.version
             ),
             Ok(_) => format!("version {} is ready", self.version),
             Err(reason) => format!("version {} is unavailable: {reason}", self.version),
         }
     }
+}
+
+fn ready_version(versions: &BTreeMap<u64, Entry>, number: u64) -> Option<Arc<ModelVersion>> {
+    versions.get(&number)?.state.as_ref().ok().cloned()
 }
 
 fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {

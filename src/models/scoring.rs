@@ -68,6 +68,15 @@ pub struct Scored {
     pub choice: Option<usize>,
 }
 
+/// The answers of one version for many rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picked {
+    /// As [`Scored::score`].
+    pub scores: Vec<f64>,
+    /// As [`Scored::choice`].
+    pub choices: Vec<Option<usize>>,
+}
+
 impl Scoring {
     /// Binds the graph's inputs to the view's features and checks the manifest against both.
     ///
@@ -146,11 +155,39 @@ impl Scoring {
     /// # Errors
     /// A message when the graph cannot be run on these rows.
     pub fn score(&self, graph: &Model, batch: &RecordBatch) -> Result<Vec<Scored>, String> {
+        let outputs = self.run(graph, batch.columns(), batch.num_rows())?;
+        let picked = self.pick(&outputs, batch)?;
+        let raw = self.raw_scores(&outputs, batch.num_rows())?;
+        let rows = picked.scores.iter().zip(picked.choices).enumerate();
+        Ok(rows
+            .map(|(row, (&score, choice))| {
+                let is_scored = self.task != TaskKind::Affinity || choice.is_some();
+                let column = choice.unwrap_or(self.positive);
+                Scored {
+                    score,
+                    label: choice.map(|column| self.choices[column].label.clone()),
+                    raw: is_scored.then(|| raw.at(row, column)),
+                    choice,
+                }
+            })
+            .collect())
+    }
+
+    /// The scores and choices that [`Scoring::score`] gives, without raw scores and labels: what a
+    /// whole table needs of them.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    pub fn score_table(&self, graph: &Model, batch: &RecordBatch) -> Result<Picked, String> {
+        let outputs = self.run(graph, batch.columns(), batch.num_rows())?;
+        self.pick(&outputs, batch)
+    }
+
+    /// The score of every row, and for an affinity the best choice that is left.
+    fn pick(&self, outputs: &[Tensor], batch: &RecordBatch) -> Result<Picked, String> {
         let rows = batch.num_rows();
-        let outputs = self.run(graph, batch.columns(), rows)?;
         let scores = tensors::to_f64(&outputs[self.score_output])?;
         let width = row_width(&scores, rows)?;
-        let raw = self.raw_scores(&outputs, rows)?;
         if self.task != TaskKind::Affinity {
             let column = self.positive;
             if column >= width {
@@ -158,14 +195,10 @@ impl Scoring {
                     "the score is column {column} of an output of {width}"
                 ));
             }
-            return Ok((0..rows)
-                .map(|row| Scored {
-                    score: scores[row * width + column],
-                    label: None,
-                    raw: Some(raw.at(row, column)),
-                    choice: None,
-                })
-                .collect());
+            return Ok(Picked {
+                scores: (0..rows).map(|row| scores[row * width + column]).collect(),
+                choices: vec![None; rows],
+            });
         }
         if width != self.choices.len() {
             let choices = self.choices.len();
@@ -182,23 +215,27 @@ impl Scoring {
                 excluded[column].get_or_init(|| unless.as_ref().map(|unless| unless.holds(batch)));
             flags.as_ref().is_none_or(|flags| !flags.value(row))
         };
-        let mut ranking: Vec<usize> = Vec::with_capacity(width);
-        let mut scored = Vec::with_capacity(rows);
-        for row in 0..rows {
-            let score_at = |column: usize| scores[row * width + column];
-            ranking.clear();
-            ranking.extend(0..width);
-            // Stable: of equal scores the first choice comes first.
-            ranking.sort_by(|left, right| score_at(*right).total_cmp(&score_at(*left)));
-            let best = ranking.iter().copied().find(|&column| is_left(row, column));
-            scored.push(Scored {
-                score: best.map_or(0.0, |column| scores[row * width + column]),
-                label: best.map(|column| self.choices[column].label.clone()),
-                raw: best.map(|column| raw.at(row, column)),
-                choice: best,
-            });
+        let mut was_tried = vec![false; width];
+        let mut picked = Picked {
+            scores: Vec::with_capacity(rows),
+            choices: Vec::with_capacity(rows),
+        };
+        for (row, scores) in scores.chunks_exact(width).enumerate() {
+            was_tried.fill(false);
+            let mut chosen = None;
+            while let Some(column) = best_of(scores, &was_tried) {
+                if is_left(row, column) {
+                    chosen = Some(column);
+                    break;
+                }
+                was_tried[column] = true;
+            }
+            picked
+                .scores
+                .push(chosen.map_or(0.0, |column| scores[column]));
+            picked.choices.push(chosen);
         }
-        Ok(scored)
+        Ok(picked)
     }
 
     /// The raw score of every row for a fixed choice (`None` unless the task is affinity).
@@ -246,6 +283,17 @@ impl Scoring {
         }
         graph.run(tensors).map_err(|error| error.to_string())
     }
+}
+
+/// The largest score that was not tried; of equal ones the first.
+fn best_of(scores: &[f64], was_tried: &[bool]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for column in (0..scores.len()).filter(|column| !was_tried[*column]) {
+        if best.is_none_or(|best| scores[column].total_cmp(&scores[best]).is_gt()) {
+            best = Some(column);
+        }
+    }
+    best
 }
 
 /// Raw scores, row-major; an output of one column stands for whichever column is asked for.

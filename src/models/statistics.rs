@@ -7,11 +7,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::comparison::watched::Watched;
+use super::usage::Usage;
 use crate::clock;
 
 /// The counters of one version.
 #[derive(Debug, Default)]
 pub struct Statistics {
+    /// Scores of customers; everything else here counts inferences on tensors.
+    pub scores: Usage,
+    /// How it does beside the version that answers, while it is in shadow or in canary.
+    pub watched: Watched,
     succeeded: AtomicU64,
     failed: AtomicU64,
     failed_ns: AtomicU64,

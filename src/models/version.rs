@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onnx_ml::{Limits, Model};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::golden::Golden;
 use super::manifest::{Manifest, VersionState};
@@ -44,6 +46,21 @@ pub struct ModelVersion {
     pub pace: Pace,
     /// What [`Files::digest`] was.
     pub files_digest: [u8; 32],
+    /// The files it was built from.
+    pub files: Arc<[FileDigest]>,
+}
+
+/// The names of the files that a version is made of.
+pub const FILE_NAMES: [&str; 3] = ["model.onnx", "model.toml", "golden.json"];
+
+/// A file of a version, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FileDigest {
+    #[schema(example = "model.onnx")]
+    pub name: &'static str,
+    pub bytes: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
 }
 
 /// The files of a version folder, read and not yet looked at.
@@ -79,6 +96,71 @@ impl Files {
             digest: hasher.finalize().into(),
         })
     }
+
+    /// The most bytes that are read of the file of that name.
+    pub fn limit_of(name: &str) -> u64 {
+        match name {
+            "model.onnx" => Limits::default().file_bytes,
+            _ => MAX_SIDE_FILE_BYTES,
+        }
+    }
+
+    /// The files that are there, with their digests.
+    pub fn digests(&self) -> Vec<FileDigest> {
+        let files = [
+            Some(&self.model),
+            self.manifest.as_ref(),
+            self.golden.as_ref(),
+        ];
+        let files = FILE_NAMES.into_iter().zip(files);
+        files
+            .filter_map(|(name, bytes)| bytes.map(|bytes| (name, bytes)))
+            .map(|(name, bytes)| FileDigest {
+                name,
+                bytes: bytes.len() as u64,
+                sha256: hexadecimal(&Sha256::digest(bytes)),
+            })
+            .collect()
+    }
+
+    /// SHA-256 over the bytes of `model.onnx` and `model.toml`: what the version is told by.
+    pub fn bundle_digest(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update((self.model.len() as u64).to_le_bytes());
+        hasher.update(&self.model);
+        hasher.update(self.manifest.as_deref().unwrap_or_default());
+        hasher.finalize().into()
+    }
+
+    /// The graph, ready to run.
+    ///
+    /// # Errors
+    /// What the runtime does not take.
+    pub fn graph(&self) -> Result<Model, String> {
+        Model::from_bytes_with(&self.model, &Limits::default())
+            .map_err(|error| format!("model.onnx: {error}"))
+    }
+
+    /// `model.toml`, if there is one.
+    ///
+    /// # Errors
+    /// The line that is wrong.
+    pub fn manifest(&self) -> Result<Option<Manifest>, String> {
+        self.manifest.as_deref().map(parse_manifest).transpose()
+    }
+
+    /// `golden.json`, if there is one.
+    ///
+    /// # Errors
+    /// Line and column of what is wrong.
+    pub fn golden(&self) -> Result<Option<Golden>, String> {
+        self.golden.as_deref().map(Golden::parse).transpose()
+    }
+}
+
+/// Bytes as digests are shown.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl std::fmt::Debug for ModelVersion {
@@ -107,18 +189,10 @@ impl ModelVersion {
         views: &Views,
         statistics: Arc<Statistics>,
     ) -> Result<Self, String> {
-        let mut hasher = Sha256::new();
-        hasher.update((files.model.len() as u64).to_le_bytes());
-        hasher.update(&files.model);
-        hasher.update(files.manifest.as_deref().unwrap_or_default());
-        let digest = hasher.finalize().into();
-
-        let graph = Model::from_bytes_with(&files.model, &Limits::default())
-            .map_err(|error| format!("model.onnx: {error}"))?;
-        let manifest = files.manifest.as_deref().map(parse_manifest).transpose()?;
-        if let Some(golden_bytes) = files.golden {
-            let golden: Golden = serde_json::from_slice(&golden_bytes)
-                .map_err(|error| format!("golden.json: {error}"))?;
+        let digest = files.bundle_digest();
+        let graph = files.graph()?;
+        let manifest = files.manifest()?;
+        if let Some(golden) = files.golden()? {
             golden.check(&graph)?;
         }
         let scoring = bind(&graph, manifest.as_ref(), views)?;
@@ -134,7 +208,20 @@ impl ModelVersion {
             ledger_template: InferenceTemplate::new(name, version, &digest),
             pace: Pace::default(),
             files_digest: files.digest,
+            files: files.digests().into(),
         })
+    }
+
+    /// The same version under another number.
+    pub fn renumbered(self, version: &str) -> Self {
+        let latency = model_latency(&self.name, version);
+        let ledger_template = InferenceTemplate::new(&self.name, version, &self.digest);
+        ModelVersion {
+            version: version.to_owned(),
+            latency,
+            ledger_template,
+            ..self
+        }
     }
 
     /// The same version over other views.
@@ -154,12 +241,16 @@ impl ModelVersion {
             ledger_template: InferenceTemplate::new(&self.name, &self.version, &self.digest),
             pace: Pace::default(),
             files_digest: self.files_digest,
+            files: Arc::clone(&self.files),
         })
     }
 }
 
 /// How a graph is scored over the views. One with a manifest has to bind; one without may be served raw.
-fn bind(
+///
+/// # Errors
+/// What of the manifest does not fit; inside, what does not bind by its name.
+pub fn bind(
     graph: &Model,
     manifest: Option<&Manifest>,
     views: &Views,

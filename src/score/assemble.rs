@@ -5,17 +5,25 @@
 //! default, else null. Derived features are then computed on the batch. Where each value came from and
 //! how old it is stays with the batch, because the ledger records it.
 //!
-//! One row online and a million offline go through the same code, column by column.
+//! One row online and a million offline go through the same code, column by column. A whole table has
+//! columns already: [`assemble_columns`] takes them as they are.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Scalar, StringArray, UInt32Array,
+    new_null_array,
+};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{is_not_null, take};
 use arrow::record_batch::RecordBatch;
 
 use super::related::Related;
 use crate::features::value::{FeatureType, Value};
 use crate::features::view::{Feature, Role, View};
 use crate::store::Profile;
+
+const NULL: Value = Value::Null;
 
 /// What is known of one row before assembly.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,6 +117,37 @@ pub fn assemble(
     })
 }
 
+/// Assembles a table: by column what is given of it, of the feature's type, where null stands for a value
+/// that is missing; `None` where nothing is. What is missing becomes the declared default, and derived
+/// features are computed where `needed` (by column) is true. A row has the values that [`assemble`] gives
+/// it.
+///
+/// # Errors
+/// When a column does not have the feature's type or `rows` rows.
+pub fn assemble_columns(
+    view: &View,
+    given: &[Option<ArrayRef>],
+    rows: usize,
+    needed: &[bool],
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let derived = view.derived_columns().start;
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(view.features().len());
+    for (column, feature) in view.features()[..derived].iter().enumerate() {
+        let given = given.get(column).and_then(Option::as_ref);
+        let default = || to_array(feature.kind, &[feature.default.as_ref().unwrap_or(&NULL)]);
+        let array = match given {
+            None if !needed[column] => new_null_array(&feature.kind.arrow(), rows),
+            None => take(&default(), &UInt32Array::from(vec![0; rows]), None)?,
+            Some(given) if given.null_count() > 0 && feature.default.is_some() => {
+                zip(&is_not_null(given)?, given, &Scalar::new(default()))?
+            }
+            Some(given) => Arc::clone(given),
+        };
+        columns.push(array);
+    }
+    view.derive(columns, rows, |column| needed[column])
+}
+
 /// The value of a feature that is neither related nor derived, as far as the row has one.
 fn find<'a>(
     view: &View,
@@ -139,7 +178,6 @@ fn resolve<'a>(
     row: &RowInput<'a>,
     found: Option<(&'a Value, Source, Option<i64>)>,
 ) -> (&'a Value, Origin) {
-    const NULL: Value = Value::Null;
     let overridden = row.overrides.iter().find(|(index, _)| *index == column);
     let (value, source, as_of_us) = match (overridden, found) {
         (Some((_, value)), _) => (value, Source::Override, None),
@@ -221,7 +259,7 @@ pub fn to_array(kind: FeatureType, values: &[&Value]) -> ArrayRef {
 
 /// The value in `row` of an assembled column.
 pub fn value_at(column: &ArrayRef, row: usize) -> Value {
-    use arrow::array::{Array, AsArray};
+    use arrow::array::AsArray;
     use arrow::datatypes::{Float64Type, Int64Type};
     if column.is_null(row) {
         return Value::Null;
@@ -426,6 +464,35 @@ expression = "tickets + longest + request_hour + case when channel = 'app' then 
                 .collect();
             let none = Related::default();
             let together = assemble(&view, &inputs, &none, &needed).unwrap();
+            // And as a table: what the rows know, column by column.
+            let tickets: Vec<&Value> = known.iter().map(|(windows, _)| &windows[0]).collect();
+            let longest: Vec<&Value> = known
+                .iter()
+                .map(|(windows, _)| match &windows[1] {
+                    Value::Float64(float) if !float.is_finite() => &NULL,
+                    value => value,
+                })
+                .collect();
+            let mut given: Vec<Option<ArrayRef>> = vec![None; needed.len()];
+            for (column, feature) in view.features().iter().enumerate() {
+                let context = |(_, context): &'_ Known| {
+                    let found = context.iter().find(|(index, _)| *index == column);
+                    found.map_or(Value::Null, |(_, value)| value.clone())
+                };
+                given[column] = match feature.role {
+                    Role::Window if feature.name == "tickets" => {
+                        Some(to_array(feature.kind, &tickets))
+                    }
+                    Role::Window => Some(to_array(feature.kind, &longest)),
+                    Role::Request => {
+                        let values: Vec<Value> = known.iter().map(context).collect();
+                        Some(to_array(feature.kind, &values.iter().collect::<Vec<_>>()))
+                    }
+                    _ => None,
+                };
+            }
+            let table = assemble_columns(&view, &given, inputs.len(), &needed).unwrap();
+            proptest::prop_assert_eq!(&table, &together.batch);
             for (row, input) in inputs.iter().enumerate() {
                 let alone = assemble(&view, std::slice::from_ref(input), &none, &needed).unwrap();
                 for column in 0..needed.len() {

@@ -3,18 +3,22 @@
 //! [`Scorer::score`] is the one function behind every scoring endpoint. It answers only what has
 //! been handed to the ledger: a prediction that cannot be recorded is an error, never an answer.
 //!
+//! * [`choose`] – the versions that a request asks for.
+//! * [`shadow`] – versions that are run beside, after the answer.
 //! * [`assemble`] – what is known and what is overridden to an Arrow batch.
 //! * [`related`] – the entities that an entity points to.
 //! * [`quality`] – what to know about the values that were used.
 //! * [`reasons`] – contributions of features to a score.
 
 pub mod assemble;
+pub mod choose;
 pub mod quality;
 pub mod reasons;
 pub mod related;
+pub mod shadow;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value as Json};
@@ -26,16 +30,19 @@ use crate::features::value::Value;
 use crate::features::view::{ValueError, View};
 use crate::features::views::Views;
 use crate::ledger::{self, AppendError, Ledger};
-use crate::models::catalog::FindError;
+use crate::models::catalog::{Chosen, FindError};
+use crate::models::comparison::canary::Side;
 use crate::models::repository::Repository;
-use crate::models::scoring::{Scored, Scoring};
+use crate::models::scoring::Scored;
 use crate::models::version::ModelVersion;
 use crate::store::{OnlineStore, Snapshot, StoreError, read_one};
 use crate::telemetry::{FeatureCounters, StageTimers};
 use assemble::{Assembled, RowInput, Source, assemble, value_at};
+use choose::{choose_models, failed, need, predict};
 use quality::{FeatureQuality, judge};
-use reasons::{Reasons, explain};
+use reasons::Reasons;
 use related::{Related, Wanted};
+use shadow::{Served as ServedScore, ShadowJob, Shadows};
 
 /// The entity that `/v1/score` and `/v1/customers` are about.
 pub const CUSTOMER: &str = "customer_id";
@@ -71,6 +78,8 @@ pub struct Prediction {
     pub version: Arc<ModelVersion>,
     pub scored: Scored,
     pub reasons: Option<Reasons>,
+    /// When the score was there and the reasons were begun; absent without reasons.
+    pub scored_at: Option<Instant>,
 }
 
 /// Why a customer was not scored.
@@ -123,6 +132,8 @@ pub struct Scorer {
     pub ledger: Arc<Ledger>,
     /// What to answer while the store is lost.
     pub on_store_failure: OnFailure,
+    /// The versions in shadow are run there.
+    pub shadows: Shadows,
     timers: StageTimers,
 }
 
@@ -156,6 +167,7 @@ impl Scorer {
             store,
             ledger,
             on_store_failure: OnFailure::default(),
+            shadows: Shadows::default(),
             timers,
         }
     }
@@ -183,12 +195,12 @@ impl Scorer {
     async fn choose(
         &self,
         request: &ScoreRequest,
-    ) -> Result<(Arc<InForce>, Arc<View>, Vec<Arc<ModelVersion>>), ScoreError> {
+    ) -> Result<(Arc<InForce>, Arc<View>, Vec<Chosen>), ScoreError> {
         for _ in 0..REPLACING_TRIES {
             let in_force = self.in_force.load_full();
             let view = in_force.views.of_entity(CUSTOMER);
             let view = Arc::clone(view.ok_or(ScoreError::NoView)?);
-            match self.choose_models(request, &view) {
+            match choose_models(&self.repository.catalog(), request, &view) {
                 // Versions are bound to other views than those looked at: a moment later they are not.
                 Err(ScoreError::Replacing) => {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -231,14 +243,17 @@ impl Scorer {
             customer_id: crate::features::value::shorten(&request.customer_id, 128),
         })?;
         let mut needed = vec![false; view.features().len()];
-        for version in &models {
-            let scoring =
-                scoring_over(version, view).map_err(|problem| failed(version, problem))?;
-            for &column in &scoring.features {
-                needed[column] = true;
-            }
+        for chosen in &models {
+            need(&mut needed, &chosen.version, view)?;
         }
         view.close_over_inputs(&mut needed);
+        // What a champion needs to answer in a canary's place is at hand too.
+        let mut at_hand = needed.clone();
+        let fallbacks = models.iter().filter_map(|chosen| chosen.fallback.as_ref());
+        for champion in fallbacks {
+            need(&mut at_hand, champion, view)?;
+            view.close_over_inputs(&mut at_hand);
+        }
         let row = RowInput {
             key: &request.customer_id,
             profile: Some(&snapshot.profile),
@@ -249,7 +264,7 @@ impl Scorer {
         let related = if store_lost {
             Related::default()
         } else {
-            let found = read_related(&*self.store, view, &row, &needed, now_us).await;
+            let found = read_related(&*self.store, view, &row, &at_hand, now_us).await;
             let related = self.unless_lost(found)?;
             store_lost = related.is_none();
             related.unwrap_or_default()
@@ -258,40 +273,53 @@ impl Scorer {
             counters.store_lost();
         }
         let read = self.timers.store(started);
-        let assembled = assemble(view, &[row], &related, &needed)?;
+        let assembled = assemble(view, &[row], &related, &at_hand)?;
         let mut quality = judge(view, &assembled, &needed, now_us, counters);
         quality.store_lost = store_lost;
         let mut mark = self.timers.features(read);
 
         let mut predictions = Vec::with_capacity(models.len());
-        for version in models {
-            let failed = |problem| failed(&version, problem);
-            let scoring = scoring_over(&version, view).map_err(failed)?;
-            let mut rows = scoring
-                .score(&version.graph, &assembled.batch)
-                .map_err(failed)?;
-            let scored = rows
-                .pop()
-                .ok_or_else(|| failed("gave no score".to_owned()))?;
-            if !scored.score.is_finite() {
-                return Err(failed(format!(
-                    "the score is {}, not a number",
-                    scored.score
-                )));
-            }
-            let reasons = match request.explain {
-                Some(limit) if limit > 0 => {
-                    let columns = assembled.batch.columns();
-                    explain(scoring, &version.graph, columns, &scored, limit).map_err(failed)?
-                }
-                _ => None,
+        let mut shadowed = Vec::new();
+        let mut fell_back = false;
+        for chosen in models {
+            let side = match chosen.fallback {
+                Some(_) => Side::Canary,
+                None => Side::Champion,
             };
-            mark = self.timers.model(&version, mark);
-            predictions.push(Prediction {
-                version,
-                scored,
-                reasons,
-            });
+            let mut run = |version: &Arc<ModelVersion>, side: Side| {
+                let told = self.run(version, view, &assembled, request.explain, &mut mark);
+                if let Some(watch) = &chosen.watch {
+                    match &told {
+                        Ok((told, took)) => {
+                            let customer = &request.customer_id;
+                            watch.success(side, customer, told.scored.score, *took);
+                        }
+                        Err(problem) => watch.failure(side, problem),
+                    }
+                }
+                told.map_err(|problem| failed(version, problem))
+            };
+            let mut told = run(&chosen.version, side);
+            if let (Err(_), Some(champion)) = (&told, &chosen.fallback) {
+                told = run(champion, Side::Champion);
+                fell_back = true;
+            }
+            let (prediction, took) = told?;
+            if let Some(shadows) = chosen.shadows {
+                shadowed.push(ServedScore {
+                    shadows,
+                    version: Arc::clone(&prediction.version),
+                    score: prediction.scored.score,
+                    took,
+                });
+            }
+            predictions.push(prediction);
+        }
+        if fell_back {
+            // The features of two versions were used, and are counted for both.
+            needed = at_hand.clone();
+            quality = judge(view, &assembled, &needed, now_us, counters);
+            quality.store_lost = store_lost;
         }
 
         let prediction_id = clock::new_id_at(now_us);
@@ -308,7 +336,49 @@ impl Scorer {
         let record = record(view, request, &served, &answer, now_us);
         self.ledger.append_prediction(record)?;
         self.timers.ledger(mark);
+        if !shadowed.is_empty() {
+            self.shadows.offer(ShadowJob {
+                prediction_id,
+                at_us: now_us,
+                customer_id: request.customer_id.clone(),
+                view: Arc::clone(view),
+                at_hand,
+                snapshot,
+                overrides,
+                context,
+                related,
+                served: shadowed,
+            });
+        }
         Ok(answer)
+    }
+
+    /// What one version says of the assembled row and how long it took without the reasons, counted as its
+    /// answer or its failure. `mark` is when that begins, and then when it ended.
+    fn run(
+        &self,
+        version: &Arc<ModelVersion>,
+        view: &View,
+        assembled: &Assembled,
+        explain_limit: Option<usize>,
+        mark: &mut Instant,
+    ) -> Result<(Prediction, Duration), String> {
+        let told = predict(version, view, assembled, explain_limit);
+        let ended = self.timers.model(version, *mark);
+        let took = ended.duration_since(*mark);
+        let began = std::mem::replace(mark, ended);
+        let scores = &version.statistics.scores;
+        match told {
+            Ok(prediction) => {
+                scores.answered(took);
+                let scored_at = prediction.scored_at.unwrap_or(ended);
+                Ok((prediction, scored_at.duration_since(began)))
+            }
+            Err(problem) => {
+                scores.failed(&problem, took);
+                Err(problem)
+            }
+        }
     }
 
     /// What the store found; `None` when it is out of reach and defaults are to be used then.
@@ -318,52 +388,6 @@ impl Scorer {
             Err(ScoreError::Store(StoreError::Unavailable(_))) if may_do_without => Ok(None),
             found => found.map(Some),
         }
-    }
-
-    /// The versions to run, each of which binds to `view`. They are held by this request: a
-    /// version that is replaced meanwhile goes on to answer it.
-    fn choose_models(
-        &self,
-        request: &ScoreRequest,
-        view: &Arc<View>,
-    ) -> Result<Vec<Arc<ModelVersion>>, ScoreError> {
-        let Some(names) = &request.models else {
-            let catalog = self.repository.catalog();
-            let champions = catalog.champions().iter();
-            if champions
-                .clone()
-                .any(|version| is_of_another_view(version, view))
-            {
-                return Err(ScoreError::Replacing);
-            }
-            let bound = champions.filter(|version| scoring_over(version, view).is_ok());
-            let chosen: Vec<Arc<ModelVersion>> = bound.cloned().collect();
-            return if chosen.is_empty() {
-                Err(ScoreError::NoModels)
-            } else {
-                Ok(chosen)
-            };
-        };
-        let mut chosen = Vec::with_capacity(names.len());
-        for (index, name) in names.iter().enumerate() {
-            let version = self
-                .repository
-                .find(name, None)
-                .map_err(|problem| ScoreError::UnknownModel { index, problem })?;
-            if is_of_another_view(&version, view) {
-                return Err(ScoreError::Replacing);
-            }
-            if let Err(problems) = scoring_over(&version, view) {
-                return Err(ScoreError::Unbound {
-                    index,
-                    name: version.name.clone(),
-                    version: version.version.clone(),
-                    problems,
-                });
-            }
-            chosen.push(version);
-        }
-        Ok(chosen)
     }
 }
 
@@ -385,33 +409,6 @@ pub async fn read_related(
     }
     let snapshots = store.read(&wanted.entities(), at_us).await?;
     Ok(wanted.assemble(view, &snapshots, at_us)?)
-}
-
-/// Whether a version is bound to another definition of `view`, whose columns may be others.
-fn is_of_another_view(version: &ModelVersion, view: &View) -> bool {
-    let scoring = version.scoring.as_ref();
-    scoring
-        .is_ok_and(|scoring| scoring.view.name == view.name && scoring.view.digest != view.digest)
-}
-
-/// How a version is scored over `view`.
-///
-/// # Errors
-/// Why it is not.
-fn scoring_over<'a>(version: &'a ModelVersion, view: &View) -> Result<&'a Scoring, String> {
-    match &version.scoring {
-        Ok(scoring) if scoring.view.name == view.name => Ok(scoring),
-        Ok(scoring) => Err(format!("it reads view {}", scoring.view.name)),
-        Err(problems) => Err(problems.join("; ")),
-    }
-}
-
-fn failed(version: &ModelVersion, problem: String) -> ScoreError {
-    ScoreError::Model {
-        name: version.name.clone(),
-        version: version.version.clone(),
-        problem,
-    }
 }
 
 /// The feature values of an answer.

@@ -322,7 +322,7 @@ expression = "risk * 2 + request_weekday * 0"
             profile.set("risk".to_owned(), StoredValue { value, as_of_us: 9 });
         }
         Snapshot {
-            profile: Arc::new(profile),
+            profile,
             ..Snapshot::default()
         }
     }

@@ -16,14 +16,21 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::http::stack::Stack;
+use super::tls::Tls;
 use crate::admission::turn;
+
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may wait for its next request head.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -45,10 +52,20 @@ pub enum Protocol {
     Grpc(Router),
 }
 
+impl Protocol {
+    fn acceptor(&self, tls: &Tls) -> TlsAcceptor {
+        match self {
+            Protocol::Http(_) => tls.http(),
+            Protocol::Grpc(_) => tls.grpc(),
+        }
+    }
+}
+
 /// An accepted connection on its way to a thread.
 struct Connection {
     stream: std::net::TcpStream,
     protocol: Protocol,
+    tls: Option<TlsAcceptor>,
     place: OwnedSemaphorePermit,
 }
 
@@ -99,12 +116,13 @@ impl Threads {
     }
 
     /// Accepts connections and hands them on, until the future is dropped.
-    pub async fn accept(&self, listener: &TcpListener, protocol: Protocol) {
+    pub async fn accept(&self, listener: &TcpListener, protocol: Protocol, tls: Option<&Arc<Tls>>) {
         loop {
             let accepted = match self.accept_one(listener).await {
                 Ok((stream, place)) => Connection {
                     stream,
                     protocol: protocol.clone(),
+                    tls: tls.map(|tls| protocol.acceptor(tls)),
                     place,
                 },
                 Err(error) => {
@@ -216,35 +234,35 @@ async fn serve_connections(
         let Connection {
             stream,
             protocol,
+            tls,
             place,
         } = connection;
         let counted = Counted::new(&count, &protocol);
         let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => TokioIo::new(stream),
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection was lost on its way to a thread");
                 continue;
             }
         };
-        match protocol {
-            Protocol::Http(stack) => {
-                let served = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(limits.idle_timeout)
-                    .serve_connection(stream, stack);
-                let watched = graceful.watch(served);
-                connections.spawn(async move { ended(watched.await, counted, place) });
+        // It has to be told of the end from here on, also while it is not yet served.
+        let watcher = graceful.watcher();
+        let idle_timeout = limits.idle_timeout;
+        match tls {
+            None => {
+                connections.spawn(async move {
+                    serve(stream, protocol, idle_timeout, watcher).await;
+                    drop((counted, place));
+                });
             }
-            Protocol::Grpc(router) => {
-                let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(MAX_STREAMS)
-                    .max_header_list_size(MAX_HEADER_BYTES)
-                    .keep_alive_interval(Some(limits.idle_timeout / 2))
-                    .keep_alive_timeout(limits.idle_timeout / 2)
-                    .serve_connection(stream, TowerToHyperService::new(router));
-                let watched = graceful.watch(served);
-                connections.spawn(async move { ended(watched.await, counted, place) });
+            Some(acceptor) => {
+                let stop = stop.clone();
+                connections.spawn(async move {
+                    if let Some(stream) = shake_hands(&acceptor, stream, stop).await {
+                        serve(stream, protocol, idle_timeout, watcher).await;
+                    }
+                    drop((counted, place));
+                });
             }
         }
     }
@@ -268,10 +286,60 @@ const MAX_STREAMS: u32 = 200;
 /// Headers of one gRPC request, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-fn ended(result: hyper::Result<()>, counted: Counted, place: OwnedSemaphorePermit) {
+/// Agrees on keys with a client. `None` when it cannot or takes too long, and when the server stops: no
+/// request has been made by then.
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
+        _ = stop.wait_for(|stopping| *stopping) => return None,
+    };
+    match accepted {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            metrics::counter!("bellwether_tls_handshakes_failed_total").increment(1);
+            tracing::debug!(%error, "no TLS with a client");
+            None
+        }
+        Err(_) => {
+            metrics::counter!("bellwether_tls_handshakes_failed_total").increment(1);
+            tracing::debug!("a client took too long for TLS");
+            None
+        }
+    }
+}
+
+/// Serves a connection to its end.
+async fn serve<S>(stream: S, protocol: Protocol, idle_timeout: Duration, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    let ended = match protocol {
+        Protocol::Http(stack) => {
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(idle_timeout)
+                .serve_connection(stream, stack);
+            watcher.watch(served).await
+        }
+        Protocol::Grpc(router) => {
+            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEADER_BYTES)
+                .keep_alive_interval(Some(idle_timeout / 2))
+                .keep_alive_timeout(idle_timeout / 2)
+                .serve_connection(stream, TowerToHyperService::new(router));
+            watcher.watch(served).await
+        }
+    };
     // An error here is the client's: it closed early or did not speak HTTP.
-    if let Err(error) = result {
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    drop((counted, place));
 }

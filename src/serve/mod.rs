@@ -7,27 +7,44 @@
 //! synced, and the store is closed.
 //!
 //! * [`listener`] – connections, their limits and their end.
+//! * [`definitions`] – what the configuration names: views, models, keys, the store.
 //! * [`http`] – the routes.
 //! * [`grpc`] – the calls.
+//! * [`guardrails`] – what the server does by itself when a canary fails.
+//! * [`auth`] – who may do what: keys, scopes, rates, the record of administrative calls.
+//! * [`tls`] – certificates.
+//! * [`finishing`] – administrative work that outlives its caller.
 
+pub mod auth;
+mod background;
+pub mod definitions;
+pub mod finishing;
 pub mod grpc;
+pub mod guardrails;
 pub mod http;
 pub mod listener;
+pub mod tls;
 
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::auth::Auth;
+use self::auth::key_file::KeyFile;
+use self::auth::watch::Watch;
+use self::definitions::{load_definitions, open_store};
+use self::finishing::Finishing;
 use self::listener::Protocol;
+use self::tls::Tls;
 
 use crate::admission::{self, Admission};
-use crate::clock;
-use crate::config::{Config, StoreKind};
+use crate::config::Config;
 use crate::features::view::View;
 use crate::features::views::Views;
 use crate::history;
@@ -35,11 +52,10 @@ use crate::infer::Inference;
 use crate::ingest::sources::Sources;
 use crate::ingest::{CurrentViews, Ingest};
 use crate::ledger::{Ledger, LedgerOptions};
-use crate::models::repository::Repository;
+use crate::models::rollout::Rollouts;
+use crate::models::rollout::shown::Published;
 use crate::score::Scorer;
-use crate::store::OnlineStore;
-use crate::store::embedded::{self, EmbeddedStore};
-use crate::store::redis::RedisStore;
+use crate::score::shadow::Shadows;
 use crate::telemetry;
 
 /// What the handlers share.
@@ -49,12 +65,19 @@ pub struct App {
     pub current_views: CurrentViews,
     pub ingest: Arc<Ingest>,
     pub inference: Arc<Inference>,
+    /// Who may ask for what.
+    pub auth: Arc<Auth>,
+    /// Who answers whom, and changes of it.
+    pub rollouts: Arc<Rollouts>,
+    pub published_roles: Published,
     /// Who may run now; shared with `inference`.
     pub admission: Admission,
     pub config: Config,
     pub metrics: PrometheusHandle,
     /// Held by whoever makes a training set: one at a time.
     pub history: Arc<Semaphore>,
+    /// Administrative work under way.
+    pub finishing: Finishing,
     /// Set when shutdown has begun: not ready any more, but still answering.
     pub stopping: AtomicBool,
 }
@@ -121,6 +144,9 @@ pub struct Server {
     app: Arc<App>,
     /// Started when it serves.
     sources: Sources,
+    /// The keys it was opened with.
+    keys: KeyFile,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -130,8 +156,12 @@ impl Server {
     /// What keeps the server from starting: a wrong view file, a data directory in use or
     /// damaged, and with `strict` any refused model version.
     pub fn open(config: Config) -> Result<Server, String> {
+        let (auth, keys) = Auth::open(&config)?;
+        let tls = Tls::open(&config.tls)?.map(Arc::new);
+        http::check_routes()?;
         let metrics = telemetry::start_metrics()?;
-        let (views, repository) = load_definitions(&config)?;
+        config.rollout.check()?;
+        let (views, repository, roles) = load_definitions(&config)?;
         let sources = Sources::new(&config.source)?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|error| {
@@ -147,6 +177,7 @@ impl Server {
         };
         let ledger = Ledger::open(data_dir, options).map_err(|error| error.to_string())?;
         let store = open_store(&config)?;
+        repository.bundles().sweep();
         let repository = Arc::new(repository);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let admission = Admission::new(admission::Limits {
@@ -154,6 +185,12 @@ impl Server {
             queue: config.max_queue,
         });
         let ledger = Arc::new(ledger);
+        let rollouts = Arc::new(Rollouts::open(
+            Arc::clone(&repository),
+            Arc::clone(&ledger),
+            data_dir.clone(),
+            roles,
+        ));
         let inference = Arc::new(Inference::new(
             Arc::clone(&repository),
             admission.clone(),
@@ -170,6 +207,7 @@ impl Server {
         .map_err(|error| error.to_string())?;
         let mut scorer = Scorer::new(views, repository, store, ledger);
         scorer.on_store_failure = config.store.on_failure;
+        scorer.shadows = Shadows::new(config.rollout.shadow_queue);
         let stopping = AtomicBool::new(false);
         Ok(Server {
             app: Arc::new(App {
@@ -177,13 +215,19 @@ impl Server {
                 current_views,
                 ingest: Arc::new(ingest),
                 inference,
+                auth: Arc::new(auth),
+                rollouts,
+                published_roles: Published::default(),
                 admission,
                 config,
                 metrics,
                 history: Arc::new(Semaphore::new(1)),
+                finishing: Finishing::default(),
                 stopping,
             }),
             sources,
+            keys,
+            tls,
         })
     }
 
@@ -216,11 +260,30 @@ impl Server {
         let grpc_address = grpc_listener
             .as_ref()
             .and_then(|listener| listener.local_addr().ok());
+        self.app.auth.announce(&self.app.config, self.tls.is_some());
+        let _watch = Watch::start(
+            Arc::clone(&self.app.auth),
+            std::mem::take(&mut self.keys),
+            self.tls.clone(),
+            Arc::clone(&self.app.scorer.ledger),
+        )
+        .map_err(|error| format!("cannot start the thread that watches keys: {error}"))?;
         tracing::info!(
             address = %address,
             grpc = grpc_address.map(tracing::field::display),
+            tls = self.tls.is_some(),
             "listening"
         );
+        self.app.finishing.run_on(tokio::runtime::Handle::current());
+        let scorer = &self.app.scorer;
+        let shadows = scorer.shadows.start(
+            Arc::clone(&scorer.store),
+            Arc::clone(&scorer.ledger),
+            tokio::runtime::Handle::current(),
+            &self.app.config,
+        );
+        let shadows = shadows
+            .map_err(|error| format!("cannot start the thread of shadow versions: {error}"))?;
         let sources = std::mem::take(&mut self.sources);
         let sources = sources.start(&self.app.ingest, &self.app.config);
         self.accept(&threads, &listener, grpc_listener.as_ref(), shutdown)
@@ -231,6 +294,7 @@ impl Server {
             "draining"
         );
         drop((listener, grpc_listener));
+        let until = Instant::now() + self.app.config.shutdown_timeout;
         let ((), unfinished) = tokio::join!(sources.stop(), self.drain(threads));
         let unfinished = unfinished?;
         if unfinished > 0 {
@@ -239,8 +303,17 @@ impl Server {
                 "closed before their requests were finished"
             );
         }
+        let patience = until.saturating_duration_since(Instant::now());
+        let given_up = self.app.finishing.wait(patience).await;
+        if given_up > 0 {
+            tracing::warn!(calls = given_up, "administrative calls were given up");
+        }
         let app = Arc::clone(&self.app);
         let closed = tokio::task::spawn_blocking(move || {
+            if let Some(shadows) = shadows {
+                shadows.stop();
+            }
+            app.rollouts.checkpoint();
             app.ingest.close();
             app.scorer.ledger.close()
         })
@@ -262,11 +335,13 @@ impl Server {
     ) {
         let accepting = async {
             let stack = http::stack::Stack::new(Arc::clone(&self.app));
-            let accept_http = threads.accept(http_listener, Protocol::Http(stack));
+            let accept_http =
+                threads.accept(http_listener, Protocol::Http(stack), self.tls.as_ref());
             match grpc_listener {
                 Some(grpc_listener) => {
                     let calls = grpc::router(Arc::clone(&self.app));
-                    let accept_grpc = threads.accept(grpc_listener, Protocol::Grpc(calls));
+                    let accept_grpc =
+                        threads.accept(grpc_listener, Protocol::Grpc(calls), self.tls.as_ref());
                     tokio::join!(accept_http, accept_grpc);
                 }
                 None => accept_http.await,
@@ -278,6 +353,9 @@ impl Server {
             () = &mut accepting => {}
             () = self.upkeep() => {}
             () = self.check_consistency() => {}
+            () = self.watch_models() => {}
+            () = self.note_rollouts() => {}
+            () = guardrails::watch(&self.app) => {}
         }
         // Not ready any more, and still serving: whoever spreads requests over servers needs time to
         // notice.
@@ -319,128 +397,4 @@ impl Server {
             .map(Some)
             .map_err(|error| format!("grpc_listen: cannot bind {address}: {error}"))
     }
-
-    /// Recomputes served values every now and then, on a thread that nobody waits for: it only reads.
-    async fn check_consistency(&self) {
-        let config = &self.app.config.history;
-        // On a shared store an entity's number of changes is that of whichever server wrote last, whose
-        // log is not here.
-        let is_shared = self.app.config.store.checked_kind() == Ok(StoreKind::Redis);
-        if config.consistency_interval.is_zero() || is_shared {
-            return std::future::pending().await;
-        }
-        let running = Arc::new(Semaphore::new(1));
-        let mut since_us = clock::now_us();
-        loop {
-            tokio::time::sleep(config.consistency_interval).await;
-            let Ok(place) = Arc::clone(&running).try_acquire_owned() else {
-                continue;
-            };
-            let (from_us, config) = (since_us, config.clone());
-            since_us = clock::now_us();
-            let views = Views::clone(&self.app.scorer.views());
-            let data_dir = self.app.config.data_dir.clone();
-            let thread = std::thread::Builder::new().name("consistency".to_owned());
-            let started = thread.spawn(move || {
-                let _place = place;
-                history::watch::check_once(views, data_dir, &config, from_us);
-            });
-            if let Err(error) = started {
-                tracing::warn!(error = %error, "no thread to recompute served values");
-            }
-        }
-    }
-
-    /// Folds the samples of histograms in, which are kept until then, also when nobody scrapes.
-    async fn upkeep(&self) {
-        loop {
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            self.app.metrics.run_upkeep();
-        }
-    }
-}
-
-/// Loads views and models; a refused version is logged and counted, and an error when strict.
-///
-/// # Errors
-/// Every problem, one line each.
-pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> {
-    let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
-    let repository = Repository::open(&config.models, &views);
-    let mut problems = Vec::new();
-    if let Some(reason) = repository.unreadable() {
-        tracing::error!(reason, "not ready: no models");
-        problems.push(reason.to_owned());
-    }
-    for entry in repository.catalog().entries() {
-        let ready = metrics::gauge!(
-            "bellwether_model_ready", "model" => entry.name.clone(), "version" => entry.version.clone()
-        );
-        let folder = config.models.join(&entry.name).join(&entry.version);
-        match &entry.state {
-            Ok(version) => {
-                ready.set(1.0);
-                let binds = version.scoring.is_ok();
-                tracing::info!(
-                    model = entry.name,
-                    version = entry.version,
-                    binds,
-                    "model ready"
-                );
-            }
-            Err(reason) => {
-                ready.set(0.0);
-                tracing::error!(
-                    model = entry.name,
-                    version = entry.version,
-                    reason,
-                    "model unavailable"
-                );
-                problems.push(format!("{}: {reason}", folder.display()));
-            }
-        }
-    }
-    for name in &config.require_models {
-        if let Err(problem) = repository.find(name, None) {
-            problems.push(format!("require_models: {problem}"));
-        }
-    }
-    if config.strict && !problems.is_empty() {
-        return Err(problems.join("\n"));
-    }
-    Ok((views, repository))
-}
-
-/// Whether the store's settings can be right, without opening it.
-///
-/// # Errors
-/// The setting that is wrong, and what was expected.
-pub fn check_store(config: &Config) -> Result<(), String> {
-    match config.store.checked_kind()? {
-        StoreKind::Embedded => Ok(()),
-        StoreKind::Redis => RedisStore::check(&config.store),
-    }
-}
-
-/// Opens the store that the configuration names: the embedded one in the data directory, or a shared
-/// one.
-///
-/// # Errors
-/// When it is in use by another process or cannot be opened, or a setting is wrong. That a shared
-/// store cannot be reached now is no error.
-pub fn open_store(config: &Config) -> Result<Arc<dyn OnlineStore>, String> {
-    let data_dir = &config.data_dir;
-    match config.store.checked_kind()? {
-        StoreKind::Embedded => {
-            let options = embedded::Options {
-                cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
-                ..embedded::Options::default()
-            };
-            EmbeddedStore::open_with(&data_dir.join("store"), options)
-                .map(|store| Arc::new(store) as Arc<dyn OnlineStore>)
-        }
-        StoreKind::Redis => RedisStore::open(&config.store, data_dir)
-            .map(|store| Arc::new(store) as Arc<dyn OnlineStore>),
-    }
-    .map_err(|error| error.to_string())
 }

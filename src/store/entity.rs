@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use prost::Message;
-
-use super::{Profile, Snapshot, StoreError, StoredValue};
+use super::memory::allocated;
+use super::packed::{Datum, Entry, Packed};
+use super::row::Row;
+use super::{Snapshot, StoreError};
 use crate::features::change::{EventIdentity, NamedValue, ProfileUpdate, Scalar};
 use crate::features::value::Value;
 use crate::features::view::View;
@@ -17,8 +18,8 @@ use crate::features::windows::{Contributions, TooManyPending, WindowState};
 /// What the store knows of one entity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entity {
-    /// Shared with the readers that hold it.
-    pub profile: Arc<Profile>,
+    /// The stored features, packed under the view that it is decoded or folded under.
+    features: Packed,
     pub windows: WindowState,
     /// The number of the last change that was applied.
     pub applied: u64,
@@ -70,7 +71,7 @@ impl Entity {
                 Err(problem @ TooManyPending { .. }) => Applied::Refused(problem.to_string()),
             },
             Action::Update(update) => {
-                self.update(update);
+                self.update(view, update);
                 Applied::Done
             }
             Action::Remove => {
@@ -83,25 +84,27 @@ impl Entity {
     }
 
     /// The values that hold from the latest time on win; at the same time those that came last.
-    fn update(&mut self, update: &ProfileUpdate) {
-        let profile = Arc::make_mut(&mut self.profile);
+    fn update(&mut self, view: &View, update: &ProfileUpdate) {
+        let mut entries: Vec<Entry<'_>> = self.features.entries(view).collect();
         for feature in &update.features {
-            let stored = profile.get(&feature.name);
-            if stored.is_some_and(|stored| stored.as_of_us > update.occurred_at_us) {
-                continue;
-            }
-            let value = StoredValue {
-                value: from_scalar(feature.value.as_ref()),
+            let entry = Entry {
+                name: &feature.name,
                 as_of_us: update.occurred_at_us,
+                value: Datum::of(feature.value.as_ref()),
             };
-            profile.set(feature.name.clone(), value);
+            match entries.binary_search_by(|stored| stored.name.cmp(entry.name)) {
+                Ok(found) if entries[found].as_of_us > entry.as_of_us => {}
+                Ok(found) => entries[found] = entry,
+                Err(place) => entries.insert(place, entry),
+            }
         }
+        self.features = Packed::pack(view, &entries);
     }
 
     /// What a reader sees at `at_us`.
-    pub fn snapshot(&self, view: &View, at_us: i64) -> Snapshot {
+    pub fn snapshot(&self, view: &Arc<View>, at_us: i64) -> Snapshot {
         Snapshot {
-            profile: Arc::clone(&self.profile),
+            profile: self.features.profile(view),
             windows: view.windows().values(&self.windows, at_us),
             applied: self.applied,
         }
@@ -109,19 +112,14 @@ impl Entity {
 
     /// The bytes that a store keeps.
     pub fn encode(&self, view: &View) -> Vec<u8> {
-        let feature = |(name, stored): &(String, StoredValue)| FeatureRow {
-            name: name.clone(),
-            as_of_us: stored.as_of_us,
-            value: to_scalar(&stored.value),
-        };
         let mut windows = Vec::new();
         view.windows().encode(&self.windows, &mut windows);
-        let row = EntityRow {
-            features: self.profile.features.iter().map(feature).collect(),
-            windows,
+        let row = Row {
+            features: self.features.entries(view).collect(),
+            windows: &windows,
             applied: self.applied,
         };
-        row.encode_to_vec()
+        row.write()
     }
 
     /// Reads the bytes that a store kept.
@@ -133,38 +131,20 @@ impl Entity {
             view: view.name.clone(),
             problem,
         };
-        let row = EntityRow::decode(bytes).map_err(|error| damaged(error.to_string()))?;
-        let feature = |row: FeatureRow| {
-            let value = StoredValue {
-                value: from_scalar(row.value.as_ref()),
-                as_of_us: row.as_of_us,
-            };
-            (row.name, value)
-        };
+        let row = Row::read(bytes).map_err(damaged)?;
+        let windows = view.windows().decode_after(row.windows, row.applied);
         Ok(Entity {
-            profile: Arc::new(Profile {
-                features: row.features.into_iter().map(feature).collect(),
-            }),
-            windows: view
-                .windows()
-                .decode_after(&row.windows, row.applied)
-                .map_err(damaged)?,
+            features: Packed::pack(view, &row.features),
+            windows: windows.map_err(damaged)?,
             applied: row.applied,
         })
     }
 
-    /// Bytes it takes in memory, about.
+    /// Bytes it takes beside its own size.
     pub fn heap_bytes(&self) -> usize {
-        let text = |value: &Value| match value {
-            Value::String(text) => text.capacity(),
-            _ => 0,
-        };
-        let features = self.profile.features.iter();
-        let texts: usize = features
-            .map(|(name, stored)| name.capacity() + text(&stored.value))
-            .sum();
-        let slots = self.profile.features.capacity() * size_of::<(String, StoredValue)>();
-        texts + slots + self.windows.heap_bytes()
+        let windows = self.windows.heap_bytes();
+        // Windows count what they use; what the allocator adds is an eighth of it on the average.
+        allocated(self.features.len()) + windows + windows / 8
     }
 }
 
@@ -196,26 +176,4 @@ pub fn named_value(name: &str, value: &Value) -> NamedValue {
         name: name.to_owned(),
         value: to_scalar(value),
     }
-}
-
-/// A stored entity. Field numbers are the format: never reuse one.
-#[derive(Clone, PartialEq, Message)]
-struct EntityRow {
-    #[prost(message, repeated, tag = "1")]
-    features: Vec<FeatureRow>,
-    #[prost(bytes = "vec", tag = "2")]
-    windows: Vec<u8>,
-    #[prost(uint64, tag = "3")]
-    applied: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct FeatureRow {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(sint64, tag = "2")]
-    as_of_us: i64,
-    /// Null when absent.
-    #[prost(oneof = "Scalar", tags = "3, 4, 5, 6")]
-    value: Option<Scalar>,
 }

@@ -8,7 +8,11 @@
 
 pub mod embedded;
 pub mod entity;
+pub mod memory;
+mod packed;
+mod profile;
 pub mod redis;
+mod row;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,45 +23,12 @@ use crate::features::value::Value;
 use crate::features::view::View;
 use crate::features::windows::WindowState;
 
-/// A stored value and when it was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredValue {
-    pub value: Value,
-    /// Microseconds since the Unix epoch.
-    pub as_of_us: i64,
-}
-
-/// Everything stored of one entity in one view: feature names with their values, sorted by name.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Profile {
-    pub features: Vec<(String, StoredValue)>,
-}
-
-impl Profile {
-    /// The stored value of the feature `name`.
-    pub fn get(&self, name: &str) -> Option<&StoredValue> {
-        let found = self
-            .features
-            .binary_search_by(|(stored, _)| stored.as_str().cmp(name));
-        found.ok().map(|index| &self.features[index].1)
-    }
-
-    /// Sets a feature, replacing its earlier value.
-    pub fn set(&mut self, name: String, value: StoredValue) {
-        match self
-            .features
-            .binary_search_by(|(stored, _)| stored.cmp(&name))
-        {
-            Ok(index) => self.features[index].1 = value,
-            Err(index) => self.features.insert(index, (name, value)),
-        }
-    }
-}
+pub use self::profile::{Profile, StoredValue};
 
 /// What a reader sees of one entity at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    pub profile: Arc<Profile>,
+    pub profile: Profile,
     /// One value for each of the view's window features.
     pub windows: Vec<Value>,
     /// The number of the last change that went into it.

@@ -1,5 +1,6 @@
 """`bellwether demo --once`: what a newcomer sees first."""
 
+import json
 import re
 
 import pytest
@@ -35,6 +36,24 @@ def test_the_demo_prints_calls_to_try(shown):
     calls = [line for line in text.splitlines() if "curl" in line]
     assert any("/v1/score" in line for line in calls)
     assert all("127.0.0.1" in line or "localhost" in line for line in calls)
+
+
+def test_the_demo_shows_what_happened_lately(shown):
+    text, _ = shown
+    assert re.search(r"lately .*data_gb_7d \d", text), "no window feature"
+    assert "/v1/events" in text
+
+
+def test_simulated_events_are_taken_as_they_are(tmp_path):
+    made = succeed("simulate", "events", "--customers", "50", "--output", "events.ndjson", cwd=tmp_path)
+    written = int(re.search(r"(\d+) events of 50 customers", made.stdout)[1])
+    assert written == len((tmp_path / "events.ndjson").read_text().splitlines()) > 100
+    features = REPOSITORY / "features"
+    loaded = succeed(
+        "events", "load", "events.ndjson", "--data-dir", "data", "--features", str(features), "--json", cwd=tmp_path
+    )
+    report = json.loads(loaded.stdout)
+    assert report["written"] == written
 
 
 def test_the_demo_leaves_nothing_behind(shown):

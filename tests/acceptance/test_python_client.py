@@ -1,11 +1,17 @@
-"""The project's Python client: tables of any library in, and the kind that was given out."""
+"""The project's Python client on a real server, waiting and asynchronous."""
 
+import asyncio
+import datetime
+import inspect
 import json
 from pathlib import Path
 
+import bellwether
+import pandas
 import pytest
 
 from clients import run_client
+from telco import customer
 
 SCRIPT = Path(__file__).parent / "clients" / "bellwether_client.py"
 
@@ -33,3 +39,117 @@ def test_features_are_pushed_and_come_back_as_they_were_known(shared_server, lib
     status, problem = said["unknown"]
     assert status == 404 and "custmer" in problem
     assert "127.0.0.1:9" in said["lost"]
+
+
+class Waiting:
+    """An asynchronous client, or a part of it, whose calls are waited for: tests are written once."""
+
+    def __init__(self, inner, loop):
+        self.inner, self.loop = inner, loop
+
+    def __getattr__(self, name):
+        found = getattr(self.inner, name)
+        if not inspect.iscoroutinefunction(found):
+            return Waiting(found, self.loop)
+        return lambda *arguments, **options: self.loop.run_until_complete(found(*arguments, **options))
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def python(request, shared_server):
+    url = f"http://{shared_server.address}"
+    if request.param == "threads":
+        with bellwether.Client(url) as client:
+            yield client
+        return
+    loop = asyncio.new_event_loop()
+    client = Waiting(bellwether.AsyncClient(url), loop)
+    yield client
+    client.close()
+    loop.close()
+
+
+def test_a_customer_is_scored_with_reasons_and_the_outcome_reported(python, customer_id):
+    python.features.push(pandas.DataFrame([{"customer_id": customer_id, **customer(total_charges=None)}]))
+    scores = python.score(customer_id, explain=3, features={"tenure": 70}, deadline=30)
+    assert scores.customer_id == customer_id and scores.missing == ["total_charges"]
+    assert {prediction.model for prediction in scores} == {"churn", "upsell"}
+    assert 0 < scores["churn"].score < python.score(customer_id, models="churn")["churn"].score
+    assert scores["churn"].version == 1 and scores["churn"].label is None
+    reasons = scores["churn"].reasons
+    assert len(reasons.contributions) == 3
+    with pytest.raises(KeyError, match="no prediction of 'chrun'; those there are: churn, upsell"):
+        scores["chrun"]
+
+    told = python.outcome(
+        "churn", prediction_id=scores.prediction_id, value=1.0, outcome_id=f"o-{customer_id}"
+    )
+    again = python.outcome(
+        "churn", prediction_id=scores.prediction_id, value=1.0, outcome_id=f"o-{customer_id}"
+    )
+    assert (told.duplicate, again.duplicate) == (False, True)
+    with pytest.raises(bellwether.Conflict):
+        python.outcome("churn", customer_id=customer_id, outcome_id=f"o-{customer_id}")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert not python.outcome("stayed", customer_id=customer_id, occurred_at=now).duplicate
+
+
+def test_many_customers_are_scored_in_their_order(python, customer_id):
+    ids = [f"{customer_id}-{number}" for number in range(25)]
+    python.features.push(
+        pandas.DataFrame([{"customer_id": one, **customer(tenure=3 * n)} for n, one in enumerate(ids)])
+    )
+    told = []
+    scores = python.score_many(ids, models=["churn"], progress=told.append)
+    assert [answer.customer_id for answer in scores] == ids
+    alone = [python.score(one, models="churn")["churn"].score for one in ids]
+    assert [answer["churn"].score for answer in scores] == alone
+    assert (told[-1].done, told[-1].total) == (25, 25)
+    assert python.score_many([]) == []
+    with pytest.raises(bellwether.NotFound):
+        python.score_many([*ids, "nobody at all"])
+
+
+def test_events_count_and_what_is_known_is_read_back(python, customer_id):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    ticket = {
+        "event": "ticket",
+        "customer_id": customer_id,
+        "occurred_at": now - datetime.timedelta(minutes=1),
+    }
+    assert python.events.send({**ticket, "event_id": f"{customer_id}-1"}).accepted == 1
+    sent = python.events.send(
+        [{**ticket, "event_id": f"{customer_id}-1"}, ticket, {**ticket, "customer_id": ""}]
+    )
+    assert (sent.accepted, sent.duplicates, sent.refused_total) == (1, 1, 1)
+    assert sent.refused[0].index == 2 and "customer_id" in sent.refused[0].error
+    table = pandas.DataFrame(
+        {
+            "event_id": [f"{customer_id}-p{number}" for number in range(3)],
+            "event": "payment",
+            "customer_id": customer_id,
+            "occurred_at": pandas.Timestamp(now) - pandas.to_timedelta([1, 2, 3], unit="h"),
+            "status": ["failed", None, "failed"],
+            "amount": [10.5, 20.0, None],
+        }
+    )
+    assert python.events.send(table).accepted == 3
+
+    features = python.features.get(customer_id)["features"]
+    assert features["tickets_1h"]["value"] == 2
+    assert features["payments_failed_90d"]["value"] == 2
+    with pytest.raises(bellwether.InvalidRequest, match="customer_id"):
+        python.events.send({**ticket, "customer_id": ""})
+
+
+def test_models_are_listed_and_what_is_wrong_is_an_exception_in_the_words_of_the_server(python, customer_id):
+    assert {(version.model, version.state) for version in python.models.list()} >= {("churn", "champion")}
+    (churn,) = python.models.list("churn")
+    assert churn.version == 1 and len(churn.digest) == 64
+    with pytest.raises(bellwether.NotFound) as unknown:
+        python.score(customer_id)
+    assert unknown.value.status == 404 and customer_id in str(unknown.value)
+    python.features.push(pandas.DataFrame([{"customer_id": customer_id, "tenure": 3}]))
+    with pytest.raises(bellwether.InvalidRequest, match="tenur"):
+        python.score(customer_id, features={"tenur": 3})
+    with pytest.raises(bellwether.InvalidRequest, match="tenure"):
+        python.features.push(pandas.DataFrame([{"customer_id": customer_id, "tenure": -3}]))

@@ -213,11 +213,11 @@ def test_a_candidate_is_fitted_judged_served_by_version_and_promoted(history, tm
         assert outputs.json()["model_version"] == "2"
         by_name = {output["name"]: output["data"] for output in outputs.json()["outputs"]}
 
-        # When the line that makes it a candidate is taken out, it is the champion.
-        manifest = version / "model.toml"
-        manifest.write_text(manifest.read_text().replace('state = "candidate"\n', ""))
-        loaded = client.post("/v2/repository/models/churn/load", {})
-        assert loaded.status == 200, loaded
+        # When it is promoted, by the command that its report names, it is the champion.
+        command = "model promote churn 2"
+        assert command in (version / "report.md").read_text()
+        assert command in (version / "model.toml").read_text()
+        succeed(*command.split(), "--server", f"http://{server.address}", "--reason", "it is better")
         promoted = prediction_of(client.score(customer_id), "churn")
         assert promoted["version"] == "2"
         assert promoted["score"] == by_name["probabilities"][1]

@@ -107,7 +107,7 @@ impl Online {
             let seen = read_one(&*self.store, view, key, at_us).await.unwrap();
             let row = RowInput {
                 key,
-                profile: seen.as_ref().map(|seen| &*seen.profile),
+                profile: seen.as_ref().map(|seen| &seen.profile),
                 windows: seen.as_ref().map(|seen| &*seen.windows).unwrap_or_default(),
                 context: &context,
                 overrides: &[],

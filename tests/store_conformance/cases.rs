@@ -89,9 +89,8 @@ async fn partial_updates(world: &World) {
     let snapshot = server.read(world.customers(), "C-1").await.unwrap();
     let values: Vec<(&str, &Value)> = snapshot
         .profile
-        .features
         .iter()
-        .map(|(name, stored)| (name.as_str(), &stored.value))
+        .map(|(name, stored)| (name, &stored.value))
         .collect();
     assert_eq!(
         values,
@@ -183,7 +182,7 @@ async fn removals(world: &World) {
     );
     server.apply(&[before]).await;
     let snapshot = server.read(customers, "C-1").await.unwrap();
-    assert_eq!(snapshot.profile.features.len(), 1);
+    assert_eq!(snapshot.profile.len(), 1);
     // An event that was counted before the removal is still known.
     assert_eq!(
         server.apply(&[event("C-1", "e1")]).await,
@@ -240,7 +239,7 @@ async fn duplicates(world: &World) {
     let snapshot = server
         .read_at(world.customers(), "C-2", NOON + 24 * HOUR)
         .await;
-    assert!(snapshot.unwrap().profile.features.is_empty());
+    assert!(snapshot.unwrap().profile.is_empty());
 }
 
 async fn order_in_a_batch(world: &World) {

@@ -78,7 +78,8 @@ fn a_small_file_that_decodes_into_gigabytes_is_refused_before_decoding() {
     let measurement = Measurement::start();
     let error = Model::from_bytes(&bytes).unwrap_err();
     assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
-    assert!(measurement.peak() < MIB);
+    // Decoded it would be gigabytes; tests that run beside this one take some memory, too.
+    assert!(measurement.peak() < 16 * MIB);
     drop(measurement);
 
     let limits = Limits {

@@ -127,6 +127,9 @@ pub fn build(text: &str, file: &ViewFile, findings: &mut Findings<'_>) -> Result
     })
 }
 
+/// What cannot be a view's name, because views are read anew under it.
+const RELOAD: &str = "reload";
+
 fn key_columns(file: &ViewFile, findings: &mut Findings<'_>) -> Vec<String> {
     if let Some(name) = &file.view.name {
         check_name(
@@ -136,6 +139,11 @@ fn key_columns(file: &ViewFile, findings: &mut Findings<'_>) -> Vec<String> {
             "name",
             findings,
         );
+        if name.get_ref() == RELOAD {
+            let problem = format!("name: {RELOAD} is a path of the server, /v1/features/{RELOAD}");
+            let suggestion = Some("take another name".to_owned());
+            findings.suggest(name.span().start, "[view]", problem, suggestion);
+        }
     }
     let mut columns: Vec<String> = Vec::new();
     for column in &file.view.entity {

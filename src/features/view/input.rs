@@ -71,7 +71,15 @@ impl View {
         })
     }
 
-    fn read_column(&self, column: usize, json: &Json) -> Result<(usize, Value, bool), ValueError> {
+    /// Reads a JSON value for the feature in `column` and checks it.
+    ///
+    /// # Errors
+    /// The feature's name with: wrong type, out of range, or refused as unknown.
+    pub fn read_column(
+        &self,
+        column: usize,
+        json: &Json,
+    ) -> Result<(usize, Value, bool), ValueError> {
         let feature = &self.features[column];
         let read = match (feature.holds, json) {
             // The column holds them as text.

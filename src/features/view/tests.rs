@@ -321,6 +321,11 @@ fn mistake_of(text: &str, from: &str, to: &str) -> String {
 fn mistakes_in_a_view_file_are_named_with_line_and_suggestion() {
     for (from, to, message) in [
         (
+            "name = \"customer\"",
+            "name = \"reload\"",
+            "line 3: [view]: name: reload is a path of the server, /v1/features/reload; take another name",
+        ),
+        (
             "total / greatest",
             "totl / greatest",
             "line 25: feature per_month: expression \"totl / greatest(tenure, 1)\": no feature totl; \

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::double::Double;
 use super::evaluate::Input;
+use super::tiles::{Content, Tile};
 use crate::features::value::FeatureType;
 
 /// The longest text that is kept of a value or a group, in bytes; longer text is cut.
@@ -21,6 +22,85 @@ pub fn cut(text: &str) -> &str {
     &text[..end]
 }
 
+/// How many there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Count(pub u32);
+
+impl Content for Count {
+    type Merged = u64;
+
+    fn merge(&mut self, other: &Count) {
+        self.0 = self.0.saturating_add(other.0);
+    }
+
+    fn merged(tiles: &[Tile<Count>]) -> Option<u64> {
+        Some(tiles.iter().map(|tile| u64::from(tile.content.0)).sum())
+    }
+
+    fn append(merged: &mut u64, next: &Count) -> bool {
+        *merged += u64::from(next.0);
+        true
+    }
+}
+
+/// The least value. Packed, as next to it is the 32-bit number of its tile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(Rust, packed(4))]
+pub struct Least(pub f64);
+
+impl Least {
+    pub fn add(&mut self, value: f64) {
+        self.0 = value.min(self.0);
+    }
+}
+
+impl Content for Least {
+    type Merged = Least;
+
+    fn merge(&mut self, other: &Least) {
+        self.add(other.0);
+    }
+
+    fn merged(tiles: &[Tile<Least>]) -> Option<Least> {
+        let all = tiles.iter().map(|tile| tile.content.0);
+        all.reduce(f64::min).map(Least)
+    }
+
+    fn append(merged: &mut Least, next: &Least) -> bool {
+        merged.add(next.0);
+        true
+    }
+}
+
+/// The greatest value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(Rust, packed(4))]
+pub struct Greatest(pub f64);
+
+impl Greatest {
+    pub fn add(&mut self, value: f64) {
+        self.0 = value.max(self.0);
+    }
+}
+
+impl Content for Greatest {
+    type Merged = Greatest;
+
+    fn merge(&mut self, other: &Greatest) {
+        self.add(other.0);
+    }
+
+    fn merged(tiles: &[Tile<Greatest>]) -> Option<Greatest> {
+        let all = tiles.iter().map(|tile| tile.content.0);
+        all.reduce(f64::max).map(Greatest)
+    }
+
+    fn append(merged: &mut Greatest, next: &Greatest) -> bool {
+        merged.add(next.0);
+        true
+    }
+}
+
 /// Sum and count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
@@ -33,10 +113,27 @@ impl Sum {
         self.count = self.count.saturating_add(1);
         self.sum = self.sum.plus(value);
     }
+}
 
-    pub fn merge(&mut self, other: &Sum) {
+impl Content for Sum {
+    type Merged = Sum;
+    const ROUNDS: bool = true;
+
+    fn merge(&mut self, other: &Sum) {
         self.count = self.count.saturating_add(other.count);
         self.sum = self.sum.plus_double(other.sum);
+    }
+
+    fn merged(tiles: &[Tile<Sum>]) -> Option<Sum> {
+        let (first, others) = tiles.split_first()?;
+        let mut sum = first.content;
+        others.iter().for_each(|tile| sum.merge(&tile.content));
+        Some(sum)
+    }
+
+    fn append(merged: &mut Sum, next: &Sum) -> bool {
+        merged.merge(next);
+        true
     }
 }
 
@@ -55,12 +152,6 @@ impl Moments {
         self.squares = self.squares.plus_square(value);
     }
 
-    pub fn merge(&mut self, other: &Moments) {
-        self.count = self.count.saturating_add(other.count);
-        self.sum = self.sum.plus_double(other.sum);
-        self.squares = self.squares.plus_double(other.squares);
-    }
-
     /// The standard deviation of a sample; none for fewer than two values.
     pub fn stddev(&self) -> Option<f64> {
         if self.count < 2 {
@@ -74,6 +165,29 @@ impl Moments {
             return Some(0.0);
         }
         Some((deviations / (count - 1.0)).sqrt())
+    }
+}
+
+impl Content for Moments {
+    type Merged = Moments;
+    const ROUNDS: bool = true;
+
+    fn merge(&mut self, other: &Moments) {
+        self.count = self.count.saturating_add(other.count);
+        self.sum = self.sum.plus_double(other.sum);
+        self.squares = self.squares.plus_double(other.squares);
+    }
+
+    fn merged(tiles: &[Tile<Moments>]) -> Option<Moments> {
+        let (first, others) = tiles.split_first()?;
+        let mut moments = first.content;
+        others.iter().for_each(|tile| moments.merge(&tile.content));
+        Some(moments)
+    }
+
+    fn append(merged: &mut Moments, next: &Moments) -> bool {
+        merged.merge(next);
+        true
     }
 }
 
@@ -151,6 +265,30 @@ impl Occurrence {
         (self.time_us, self.id_hash)
             .cmp(&(time_us, id_hash))
             .then_with(|| compare(self.value.as_input(), input))
+    }
+}
+
+/// Of a window only the first one is looked at.
+impl Content for Occurrence {
+    type Merged = ();
+
+    fn merge(&mut self, other: &Occurrence) {
+        let order = self.order(other.time_us, other.id_hash, other.value.as_input());
+        if order == Ordering::Greater {
+            self.clone_from(other);
+        }
+    }
+
+    fn merged(_: &[Tile<Occurrence>]) -> Option<()> {
+        None
+    }
+
+    fn append(_: &mut (), _: &Occurrence) -> bool {
+        false
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.value.heap_bytes()
     }
 }
 

@@ -158,7 +158,7 @@ fn read(plan: &Plan, bytes: &[u8], after: u64) -> Result<WindowState, String> {
     Ok(WindowState {
         clock_us,
         tracks: if nothing {
-            Vec::new()
+            Box::default()
         } else {
             kept.map(filled).collect()
         },

@@ -4,6 +4,14 @@
 //! registers. A window whose tiles are all hashes, at most 1,024 of them, is counted exactly;
 //! otherwise the count is an estimate with a standard error of 3.3 %. Either way it depends only on
 //! which values there were, not on their order or repetition.
+//!
+//! Which of the two it is must not depend on what is kept of blocks. So a block remembers how many
+//! hashes its tiles have, one that is in several counted as often, and has registers only where no
+//! window with all of its tiles could be counted exactly.
+
+use super::groups::{Group, Groups};
+use super::registers::{REGISTERS, Registers, estimate, note, raise, registers_of};
+use super::tiles::{Content, Tile};
 
 /// The most hashes a tile keeps one by one.
 pub const MAX_HASHES: usize = 64;
@@ -11,23 +19,28 @@ pub const MAX_HASHES: usize = 64;
 /// The most hashes of one window that are counted one by one.
 const MAX_COUNTED: usize = 1024;
 
-/// Bits of a hash that choose its register.
-const REGISTER_BITS: u32 = 10;
-pub const REGISTERS: usize = 1 << REGISTER_BITS;
-
-/// The highest value of a register.
-pub const MAX_RANK: u8 = (64 - REGISTER_BITS + 1) as u8;
-
 #[derive(Clone, Debug, PartialEq)]
 pub enum Distinct {
     /// Sorted.
-    Few(Vec<u64>),
-    Many(Box<[u8; REGISTERS]>),
+    Few(Box<[u64]>),
+    Many(Box<Registers>),
+}
+
+/// The tiles of a block together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Together {
+    /// All tiles are hashes; these are the different ones, sorted.
+    Few {
+        hashes: Vec<u64>,
+        /// How many the tiles have.
+        kept: usize,
+    },
+    Many(Box<Registers>),
 }
 
 impl Default for Distinct {
     fn default() -> Self {
-        Distinct::Few(Vec::new())
+        Distinct::Few(Box::default())
     }
 }
 
@@ -36,20 +49,47 @@ impl Distinct {
         match self {
             Distinct::Few(hashes) => {
                 if let Err(position) = hashes.binary_search(&hash) {
-                    if hashes.len() == hashes.capacity() {
-                        hashes.reserve_exact(1 + hashes.len() / 2);
-                    }
-                    hashes.insert(position, hash);
-                    if hashes.len() > MAX_HASHES {
-                        *self = Distinct::Many(registers_of(hashes));
-                    }
+                    let mut more = std::mem::take(hashes).into_vec();
+                    more.reserve_exact(1);
+                    more.insert(position, hash);
+                    *self = if more.len() > MAX_HASHES {
+                        Distinct::Many(registers_of(&more))
+                    } else {
+                        Distinct::Few(more.into_boxed_slice())
+                    };
                 }
             }
             Distinct::Many(registers) => note(registers, hash),
         }
     }
 
-    pub fn merge(&mut self, other: &Distinct) {
+    /// The same for a tile of a block of which is kept `together`; whether that says so now.
+    pub fn add_late(&mut self, hash: u64, together: Option<&mut Together>) -> bool {
+        let before = self.kept();
+        self.add(hash);
+        together.is_some_and(|together| together.add(hash, before, self.kept()))
+    }
+
+    /// How many hashes it keeps; none of a HyperLogLog.
+    fn kept(&self) -> Option<usize> {
+        match self {
+            Distinct::Few(hashes) => Some(hashes.len()),
+            Distinct::Many(_) => None,
+        }
+    }
+
+    fn raise(&self, registers: &mut Registers) {
+        match self {
+            Distinct::Few(hashes) => hashes.iter().for_each(|hash| note(registers, *hash)),
+            Distinct::Many(theirs) => raise(registers, theirs),
+        }
+    }
+}
+
+impl Content for Distinct {
+    type Merged = Together;
+
+    fn merge(&mut self, other: &Distinct) {
         match other {
             Distinct::Few(hashes) => hashes.iter().for_each(|hash| self.add(*hash)),
             Distinct::Many(theirs) => {
@@ -63,118 +103,176 @@ impl Distinct {
         }
     }
 
-    pub fn heap_bytes(&self) -> usize {
+    fn merged(tiles: &[Tile<Distinct>]) -> Option<Together> {
+        let kept = tiles
+            .iter()
+            .try_fold(0, |sum, tile| Some(sum + tile.content.kept()?));
+        if let Some(kept) = kept
+            && kept <= MAX_COUNTED
+        {
+            let mut hashes = Vec::with_capacity(kept);
+            for tile in tiles {
+                if let Distinct::Few(more) = &tile.content {
+                    hashes.extend_from_slice(more);
+                }
+            }
+            hashes.sort_unstable();
+            hashes.dedup();
+            hashes.shrink_to_fit();
+            return Some(Together::Few { hashes, kept });
+        }
+        let mut registers = Box::new([0; REGISTERS]);
+        tiles
+            .iter()
+            .for_each(|tile| tile.content.raise(&mut registers));
+        Some(Together::Many(registers))
+    }
+
+    fn append(together: &mut Together, next: &Distinct) -> bool {
+        if let Together::Few { hashes, kept } = together {
+            if let Distinct::Few(more) = next
+                && *kept + more.len() <= MAX_COUNTED
+            {
+                *kept += more.len();
+                more.iter().for_each(|hash| insert(hashes, *hash));
+                return true;
+            }
+            *together = Together::Many(registers_of(hashes));
+        }
+        if let Together::Many(registers) = together {
+            next.raise(registers);
+        }
+        true
+    }
+
+    fn heap_bytes(&self) -> usize {
         match self {
-            Distinct::Few(hashes) => hashes.capacity() * size_of::<u64>(),
+            Distinct::Few(hashes) => size_of_val::<[u64]>(hashes),
             Distinct::Many(_) => REGISTERS,
+        }
+    }
+
+    fn merged_heap_bytes(together: &Together) -> usize {
+        match together {
+            Together::Few { hashes, .. } => hashes.capacity() * size_of::<u64>(),
+            Together::Many(_) => REGISTERS,
         }
     }
 }
 
-/// How many different values there were in all of `tiles`.
-pub fn count<'a>(tiles: impl Iterator<Item = &'a Distinct> + Clone) -> u64 {
-    let mut hashes: Vec<u64> = Vec::new();
-    let mut few = true;
-    for tile in tiles.clone() {
-        match tile {
-            Distinct::Few(more) if hashes.len() + more.len() <= MAX_COUNTED => {
-                hashes.extend_from_slice(more);
+impl Together {
+    /// Adds a hash to one of the tiles, which kept so many hashes before and after; whether it is what
+    /// the tiles say now.
+    fn add(&mut self, hash: u64, before: Option<usize>, after: Option<usize>) -> bool {
+        match self {
+            Together::Few { hashes, kept } => {
+                let more = before.zip(after).map(|(before, after)| after - before);
+                match more {
+                    Some(more) if *kept + more <= MAX_COUNTED => {
+                        *kept += more;
+                        insert(hashes, hash);
+                        true
+                    }
+                    _ => false,
+                }
             }
-            _ => few = false,
-        }
-        if !few {
-            break;
+            Together::Many(registers) => {
+                note(registers, hash);
+                true
+            }
         }
     }
-    if few {
-        hashes.sort_unstable();
-        hashes.dedup();
-        return hashes.len() as u64;
+
+    fn raise(&self, registers: &mut Registers) {
+        match self {
+            Together::Few { hashes, .. } => hashes.iter().for_each(|hash| note(registers, *hash)),
+            Together::Many(theirs) => raise(registers, theirs),
+        }
     }
+}
+
+fn insert(hashes: &mut Vec<u64>, hash: u64) {
+    if let Err(position) = hashes.binary_search(&hash) {
+        if hashes.len() == hashes.capacity() {
+            hashes.reserve_exact(1 + hashes.len() / 4);
+        }
+        hashes.insert(position, hash);
+    }
+}
+
+/// How many different values there were in all of a window.
+pub fn count(groups: Groups<'_, Distinct>) -> u64 {
+    let mut few = Vec::new();
+    let mut kept = 0;
+    for group in groups.clone() {
+        match group {
+            Group::Merged(Together::Few { hashes, kept: more }) => {
+                few.push(hashes.as_slice());
+                kept += more;
+            }
+            Group::Merged(Together::Many(_)) => return estimated(groups),
+            Group::Tiles(tiles) => {
+                for tile in tiles {
+                    let Distinct::Few(hashes) = &tile.content else {
+                        return estimated(groups);
+                    };
+                    few.push(hashes);
+                    kept += hashes.len();
+                }
+            }
+        }
+        if kept > MAX_COUNTED {
+            return estimated(groups);
+        }
+    }
+    counted(&few)
+}
+
+/// How many different hashes there are in lists without repetition: by a table that is at most half
+/// full, in which a hash is at the place that its first bits say or soon after.
+fn counted(lists: &[&[u64]]) -> u64 {
+    if let [list] = lists {
+        return list.len() as u64;
+    }
+    let kept: usize = lists.iter().map(|list| list.len()).sum();
+    let places_bits = (2 * kept).max(2).next_power_of_two().ilog2();
+    let mut table = vec![0u64; 1 << places_bits];
+    let (mut count, mut zero) = (0, 0);
+    for hash in lists.iter().copied().flatten().copied() {
+        if hash == 0 {
+            zero = 1;
+            continue;
+        }
+        let mut place = (hash >> (u64::BITS - places_bits)) as usize;
+        while table[place] != hash {
+            if table[place] == 0 {
+                table[place] = hash;
+                count += 1;
+            } else {
+                place = (place + 1) % table.len();
+            }
+        }
+    }
+    count + zero
+}
+
+fn estimated(groups: Groups<'_, Distinct>) -> u64 {
     let mut registers = [0; REGISTERS];
-    for tile in tiles {
-        match tile {
-            Distinct::Few(hashes) => hashes.iter().for_each(|hash| note(&mut registers, *hash)),
-            Distinct::Many(theirs) => raise(&mut registers, theirs),
+    for group in groups {
+        match group {
+            Group::Merged(together) => together.raise(&mut registers),
+            Group::Tiles(tiles) => tiles
+                .iter()
+                .for_each(|tile| tile.content.raise(&mut registers)),
         }
     }
     estimate(&registers)
 }
 
-fn registers_of(hashes: &[u64]) -> Box<[u8; REGISTERS]> {
-    let mut registers = Box::new([0; REGISTERS]);
-    hashes.iter().for_each(|hash| note(&mut registers, *hash));
-    registers
-}
-
-/// The register keeps the longest run of leading zeros, plus one, of what is left of a hash.
-fn note(registers: &mut [u8; REGISTERS], hash: u64) {
-    let index = (hash >> (64 - REGISTER_BITS)) as usize;
-    // The bit behind the hash ends a run of nothing but zeros.
-    let rest = (hash << REGISTER_BITS) | (1 << (REGISTER_BITS - 1));
-    let rank = rest.leading_zeros() as u8 + 1;
-    registers[index] = registers[index].max(rank);
-}
-
-fn raise(ours: &mut [u8; REGISTERS], theirs: &[u8; REGISTERS]) {
-    for (our, their) in ours.iter_mut().zip(theirs) {
-        *our = (*our).max(*their);
-    }
-}
-
-/// The estimator of Ertl (2017), which is good from none to all values without corrections.
-fn estimate(registers: &[u8; REGISTERS]) -> u64 {
-    let mut histogram = [0u32; MAX_RANK as usize + 1];
-    for rank in registers {
-        histogram[usize::from((*rank).min(MAX_RANK))] += 1;
-    }
-    let total = REGISTERS as f64;
-    let last = usize::from(MAX_RANK);
-    let mut sum = total * tau(1.0 - f64::from(histogram[last]) / total);
-    for rank in (1..last).rev() {
-        sum = 0.5 * (sum + f64::from(histogram[rank]));
-    }
-    sum += total * sigma(f64::from(histogram[0]) / total);
-    (total * total / (2.0 * std::f64::consts::LN_2 * sum)).round() as u64
-}
-
-/// x + the sum over k of x^(2^k) * 2^(k-1).
-fn sigma(x: f64) -> f64 {
-    if x >= 1.0 {
-        return f64::INFINITY;
-    }
-    let (mut power, mut weight, mut sum) = (x, 1.0, x);
-    loop {
-        power *= power;
-        let next = sum + power * weight;
-        weight += weight;
-        if next <= sum {
-            return sum;
-        }
-        sum = next;
-    }
-}
-
-/// (1 - x - the sum over k of (1 - x^(2^-k))^2 * 2^-k) / 3.
-fn tau(x: f64) -> f64 {
-    if x <= 0.0 || x >= 1.0 {
-        return 0.0;
-    }
-    let (mut root, mut weight, mut sum) = (x, 1.0, 1.0 - x);
-    loop {
-        root = root.sqrt();
-        weight *= 0.5;
-        let next = sum - (1.0 - root) * (1.0 - root) * weight;
-        if next >= sum {
-            return sum / 3.0;
-        }
-        sum = next;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::windows::tiles::Tiles;
 
     fn hash(value: u64) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&value.to_le_bytes())
@@ -186,17 +284,34 @@ mod tests {
         distinct
     }
 
+    /// How many there are in tiles one after the other.
+    fn count_of(tiles: Vec<Distinct>) -> u64 {
+        let tiles = (0..)
+            .zip(tiles)
+            .map(|(number, content)| Tile { number, content });
+        let tiles = Tiles::of(tiles.collect());
+        count(tiles.since(0, 1_000))
+    }
+
     #[test]
     fn few_values_are_counted_exactly_over_many_tiles() {
-        let tiles: Vec<Distinct> = (0..20).map(|tile| of(tile * 30..tile * 30 + 50)).collect();
-        assert_eq!(count(tiles.iter()), 19 * 30 + 50);
-        assert_eq!(count([].iter()), 0);
+        let tiles = (0..20).map(|tile| of(tile * 30..tile * 30 + 50)).collect();
+        assert_eq!(count_of(tiles), 19 * 30 + 50);
+        assert_eq!(count_of(Vec::new()), 0);
+    }
+
+    #[test]
+    fn any_hashes_are_counted() {
+        let beside = [0, 1, u64::MAX, u64::MAX - 1, 1];
+        assert_eq!(counted(&[&beside, &[0, 2]]), 5);
+        let crowded: Vec<u64> = (u64::MAX - 1023..=u64::MAX).collect();
+        assert_eq!(counted(&[&crowded, &[]]), 1024);
     }
 
     #[test]
     fn many_values_are_estimated_within_a_tenth() {
         for number in [65, 100, 1_000, 10_000, 1_000_000] {
-            let estimated = count([of(0..number)].iter()) as f64;
+            let estimated = count_of(vec![of(0..number)]) as f64;
             let error = (estimated / number as f64 - 1.0).abs();
             assert!(error < 0.1, "{number}: {estimated}");
         }

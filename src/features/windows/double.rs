@@ -7,8 +7,10 @@
 //!
 //! A sum that overflows stays overflowed; it has no value.
 
-/// The sum of two floats, the first of which is the whole rounded to one.
+/// The sum of two floats, the first of which is the whole rounded to one. Packed, so that it fits
+/// next to 32-bit numbers without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(Rust, packed(4))]
 pub struct Double {
     pub high: f64,
     pub low: f64,

@@ -2,8 +2,9 @@
 
 use super::accumulators::{Kept, Moments, Sum};
 use super::double::Double;
+use super::groups::{Group, Groups};
 use super::plan::{Ask, TrackPlan};
-use super::tiles::{Tile, Tiles};
+use super::tiles::{Content, Tiles};
 use super::track::Track;
 use super::{Function, distinct, quantile, top_k};
 use crate::features::value::{FeatureType, Value};
@@ -76,9 +77,8 @@ impl Window<'_> {
         Value::String(json)
     }
 
-    fn tiles<'t, A>(&self, tiles: &'t Tiles<A>) -> impl Iterator<Item = &'t A> + Clone {
-        let tiles: &'t [Tile<A>] = tiles.since(self.first, self.newest);
-        tiles.iter().map(|tile| &tile.content)
+    fn groups<'t, A: Content>(&self, tiles: &'t Tiles<A>) -> Groups<'t, A> {
+        tiles.since(self.first, self.newest)
     }
 
     /// The value of one group; none when its window is empty.
@@ -86,41 +86,43 @@ impl Window<'_> {
         let kind = self.ask.kind;
         match track {
             Track::Count(tiles) => {
-                let count: u64 = self.tiles(tiles).map(|count| u64::from(*count)).sum();
+                let count = merged(self.groups(tiles)).fold(0u64, u64::saturating_add);
                 (count > 0).then(|| self.of_count(count))
             }
             Track::Sum(tiles) => {
-                let whole = total(tiles.since(self.first, self.newest), Sum::merge);
+                let whole = total(merged(self.groups(tiles)), Sum::merge);
                 (whole.count > 0).then(|| match self.ask.function {
                     Function::Avg => float(whole.sum.divided_by(f64::from(whole.count)).to_float()),
                     _ => number(whole.sum, kind),
                 })
             }
             Track::Moments(tiles) => {
-                let whole = total(tiles.since(self.first, self.newest), Moments::merge);
+                let whole = total(merged(self.groups(tiles)), Moments::merge);
                 (whole.count > 0).then(|| float(whole.stddev()))
             }
             Track::Least(tiles) => {
-                let least = self.tiles(tiles).copied().reduce(f64::min)?;
+                let all = merged(self.groups(tiles));
+                let least = all.map(|least| least.0).reduce(f64::min)?;
                 Some(number(Double::default().plus(least), kind))
             }
             Track::Greatest(tiles) => {
-                let greatest = self.tiles(tiles).copied().reduce(f64::max)?;
+                let all = merged(self.groups(tiles));
+                let greatest = all.map(|greatest| greatest.0).reduce(f64::max)?;
                 Some(number(Double::default().plus(greatest), kind))
             }
             Track::Distinct(tiles) => {
-                let count = distinct::count(self.tiles(tiles));
+                let count = distinct::count(self.groups(tiles));
                 (count > 0).then(|| whole(count, kind))
             }
             Track::Quantile(tiles) => {
-                quantile::quantile(self.tiles(tiles), self.ask.q).map(Value::Float64)
+                quantile::quantile(self.groups(tiles), self.ask.q).map(Value::Float64)
             }
             Track::TopK(tiles) => {
-                let most = top_k::most_frequent(self.tiles(tiles), self.ask.k);
+                let most = top_k::most_frequent(self.groups(tiles), self.ask.k);
                 (!most.is_empty()).then(|| Value::String(serde_json::Value::from(most).to_string()))
             }
             Track::First(tiles) => {
-                let first = self.tiles(tiles).next()?;
+                let first = tiles.first_since(self.first, self.newest)?;
                 Some(of_kept(&first.value))
             }
             Track::Last(last) => {
@@ -145,20 +147,30 @@ impl Window<'_> {
     }
 }
 
-/// The contents of all tiles merged. Several sums are made side by side: each addition waits for the
-/// one before it, and a processor can do that for more than one at a time.
-fn total<A: Copy + Default>(tiles: &[Tile<A>], merge: impl Fn(&mut A, &A)) -> A {
-    const SUMS: usize = 4;
-    let mut sums = [A::default(); SUMS];
-    for some in tiles.chunks(SUMS) {
-        for (sum, tile) in sums.iter_mut().zip(some) {
-            merge(sum, &tile.content);
+/// What each group of tiles holds, put together here where no block is kept.
+fn merged<A: Content<Merged: Copy>>(groups: Groups<'_, A>) -> impl Iterator<Item = A::Merged> {
+    groups.filter_map(|group| match group {
+        Group::Merged(merged) => Some(*merged),
+        Group::Tiles(tiles) => A::merged(tiles),
+    })
+}
+
+/// The sum of all. Four sums are made side by side: each addition waits for the one before it, and a
+/// processor can do that for more than one at a time.
+fn total<A: Copy + Default>(all: impl Iterator<Item = A>, merge: impl Fn(&mut A, &A)) -> A {
+    let mut sums = [A::default(); 4];
+    let mut number = 0;
+    for next in all {
+        let sum = &mut sums[number % 4];
+        match number {
+            0..4 => *sum = next,
+            _ => merge(sum, &next),
         }
+        number += 1;
     }
     let [mut whole, others @ ..] = sums;
-    if tiles.len() > 1 {
-        others.iter().for_each(|other| merge(&mut whole, other));
-    }
+    let others = others.iter().take(number.saturating_sub(1));
+    others.for_each(|other| merge(&mut whole, other));
     whole
 }
 

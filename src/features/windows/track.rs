@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::accumulators::{Kept, Moments, Occurrence, Sum, cut};
+use super::accumulators::{Count, Greatest, Kept, Least, Moments, Occurrence, Sum, cut};
 use super::distinct::Distinct;
 use super::evaluate::Input;
 use super::quantile::Buckets;
-use super::tiles::{Place, Tiles};
+use super::tiles::{List, Place, Tiles};
 use super::top_k::Counts;
 use crate::features::value::FeatureType;
 use xxhash_rust::xxh3::xxh3_64;
@@ -78,11 +78,11 @@ impl Kind {
 /// What is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Track {
-    Count(Tiles<u32>),
+    Count(Tiles<Count>),
     Sum(Tiles<Sum>),
     Moments(Tiles<Moments>),
-    Least(Tiles<f64>),
-    Greatest(Tiles<f64>),
+    Least(Tiles<Least>),
+    Greatest(Tiles<Greatest>),
     Distinct(Tiles<Distinct>),
     Quantile(Tiles<Buckets>),
     TopK(Tiles<Counts>),
@@ -90,7 +90,7 @@ pub enum Track {
     Last(Option<Box<Occurrence>>),
     LastTime(Option<i64>),
     /// By name; each is a track that has no groups itself.
-    Groups(Vec<(Box<str>, Track)>),
+    Groups(Box<[Named]>),
 }
 
 /// One event as a track sees it.
@@ -105,7 +105,7 @@ pub struct Given<'a> {
 impl Track {
     pub fn new(kind: Kind, grouped: bool) -> Track {
         if grouped {
-            return Track::Groups(Vec::new());
+            return Track::Groups(Box::default());
         }
         match kind {
             Kind::Count => Track::Count(Tiles::default()),
@@ -125,42 +125,69 @@ impl Track {
     /// Adds an event to the tile at `place`. `kind` is that of the track, for a group that is new.
     pub fn add(&mut self, kind: Kind, place: Place, given: Given<'_>) {
         match (self, given.value) {
-            (Track::Count(tiles), _) => {
-                let count = tiles.at(place, || 0);
-                *count = count.saturating_add(1);
+            (Track::Count(tiles), _) => tiles.change(place, Count::default, |count, _| {
+                count.0 = count.0.saturating_add(1);
+                false
+            }),
+            (Track::Sum(tiles), Input::Number(value)) => {
+                tiles.change(place, Sum::default, |sum, _| {
+                    sum.add(value);
+                    false
+                });
             }
-            (Track::Sum(tiles), Input::Number(value)) => tiles.at(place, Sum::default).add(value),
             (Track::Moments(tiles), Input::Number(value)) => {
-                tiles.at(place, Moments::default).add(value);
+                tiles.change(place, Moments::default, |moments, _| {
+                    moments.add(value);
+                    false
+                });
             }
             (Track::Least(tiles), Input::Number(value)) => {
-                let least = tiles.at(place, || value);
-                *least = least.min(value);
+                tiles.change(
+                    place,
+                    || Least(value),
+                    |least, merged| {
+                        least.add(value);
+                        merged.map(|merged| merged.add(value)).is_some()
+                    },
+                );
             }
             (Track::Greatest(tiles), Input::Number(value)) => {
-                let greatest = tiles.at(place, || value);
-                *greatest = greatest.max(value);
+                tiles.change(
+                    place,
+                    || Greatest(value),
+                    |greatest, merged| {
+                        greatest.add(value);
+                        merged.map(|merged| merged.add(value)).is_some()
+                    },
+                );
             }
             (Track::Distinct(tiles), Input::Text(text)) => {
-                tiles
-                    .at(place, Distinct::default)
-                    .add(xxh3_64(text.as_bytes()));
+                let hash = xxh3_64(text.as_bytes());
+                tiles.change(place, Distinct::default, |tile, merged| {
+                    tile.add_late(hash, merged)
+                });
             }
             (Track::Quantile(tiles), Input::Number(value)) => {
-                tiles.at(place, Buckets::default).add(value);
+                tiles.change(place, Buckets::default, |tile, merged| {
+                    tile.add_late(value, merged)
+                });
             }
             (Track::TopK(tiles), Input::Text(text)) => {
-                tiles.at(place, Counts::default).add(text);
+                tiles.change(place, Counts::default, |tile, merged| {
+                    tile.add_late(text, merged)
+                });
             }
             (Track::First(tiles), value) => {
                 let Given {
                     time_us, id_hash, ..
                 } = given;
                 let occurrence = || Occurrence::new(time_us, id_hash, value);
-                let first = tiles.at(place, occurrence);
-                if first.order(time_us, id_hash, value) == Ordering::Greater {
-                    *first = occurrence();
-                }
+                tiles.change(place, occurrence, |first, _| {
+                    if first.order(time_us, id_hash, value) == Ordering::Greater {
+                        *first = occurrence();
+                    }
+                    true
+                });
             }
             (Track::Last(last), value) => {
                 let Given {
@@ -188,44 +215,15 @@ impl Track {
     /// tile of the clock of both.
     pub fn merge(&mut self, kind: Kind, other: &Track, newest: i64, below: i64) {
         match (self, other) {
-            (Track::Count(ours), Track::Count(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, |our, their| {
-                    *our = our.saturating_add(*their);
-                });
-            }
-            (Track::Sum(ours), Track::Sum(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, Sum::merge);
-            }
-            (Track::Moments(ours), Track::Moments(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, Moments::merge);
-            }
-            (Track::Least(ours), Track::Least(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, |our, their| {
-                    *our = our.min(*their)
-                });
-            }
-            (Track::Greatest(ours), Track::Greatest(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, |our, their| {
-                    *our = our.max(*their)
-                });
-            }
-            (Track::Distinct(ours), Track::Distinct(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, Distinct::merge);
-            }
-            (Track::Quantile(ours), Track::Quantile(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, Buckets::merge);
-            }
-            (Track::TopK(ours), Track::TopK(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, Counts::merge);
-            }
-            (Track::First(ours), Track::First(theirs)) => {
-                merge_tiles(ours, theirs, newest, below, |our, their| {
-                    let order = our.order(their.time_us, their.id_hash, their.value.as_input());
-                    if order == Ordering::Greater {
-                        our.clone_from(their);
-                    }
-                });
-            }
+            (Track::Count(ours), Track::Count(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Sum(ours), Track::Sum(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Moments(ours), Track::Moments(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Least(ours), Track::Least(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Greatest(ours), Track::Greatest(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Distinct(ours), Track::Distinct(theirs)) => ours.merge(theirs, newest, below),
+            (Track::Quantile(ours), Track::Quantile(theirs)) => ours.merge(theirs, newest, below),
+            (Track::TopK(ours), Track::TopK(theirs)) => ours.merge(theirs, newest, below),
+            (Track::First(ours), Track::First(theirs)) => ours.merge(theirs, newest, below),
             (Track::Last(ours), Track::Last(Some(their))) => {
                 let older = ours.as_ref().is_none_or(|our| {
                     let value = their.value.as_input();
@@ -240,99 +238,125 @@ impl Track {
                 for (name, their) in theirs {
                     group_of(ours, name, kind).merge(kind, their, newest, below);
                 }
-                ours.retain(|(_, track)| !track.is_empty());
+                retain(ours, |track| !track.is_empty());
             }
             _ => {}
         }
     }
 
+    /// Its tiles, if it has any itself.
+    fn tiles(&self) -> Option<&dyn List> {
+        match self {
+            Track::Count(tiles) => Some(tiles),
+            Track::Sum(tiles) => Some(tiles),
+            Track::Moments(tiles) => Some(tiles),
+            Track::Least(tiles) => Some(tiles),
+            Track::Greatest(tiles) => Some(tiles),
+            Track::Distinct(tiles) => Some(tiles),
+            Track::Quantile(tiles) => Some(tiles),
+            Track::TopK(tiles) => Some(tiles),
+            Track::First(tiles) => Some(tiles),
+            Track::Last(_) | Track::LastTime(_) | Track::Groups(_) => None,
+        }
+    }
+
+    fn tiles_mut(&mut self) -> Option<&mut dyn List> {
+        match self {
+            Track::Count(tiles) => Some(tiles),
+            Track::Sum(tiles) => Some(tiles),
+            Track::Moments(tiles) => Some(tiles),
+            Track::Least(tiles) => Some(tiles),
+            Track::Greatest(tiles) => Some(tiles),
+            Track::Distinct(tiles) => Some(tiles),
+            Track::Quantile(tiles) => Some(tiles),
+            Track::TopK(tiles) => Some(tiles),
+            Track::First(tiles) => Some(tiles),
+            Track::Last(_) | Track::LastTime(_) | Track::Groups(_) => None,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         match self {
-            Track::Count(tiles) => tiles.is_empty(),
-            Track::Sum(tiles) => tiles.is_empty(),
-            Track::Moments(tiles) => tiles.is_empty(),
-            Track::Least(tiles) | Track::Greatest(tiles) => tiles.is_empty(),
-            Track::Distinct(tiles) => tiles.is_empty(),
-            Track::Quantile(tiles) => tiles.is_empty(),
-            Track::TopK(tiles) => tiles.is_empty(),
-            Track::First(tiles) => tiles.is_empty(),
             Track::Last(last) => last.is_none(),
             Track::LastTime(last) => last.is_none(),
             Track::Groups(groups) => groups.is_empty(),
+            _ => self.tiles().is_none_or(List::is_empty),
         }
     }
 
     /// The oldest tile; none when there are no tiles.
     pub fn oldest(&self, newest: i64) -> Option<i64> {
         match self {
-            Track::Count(tiles) => tiles.oldest(newest),
-            Track::Sum(tiles) => tiles.oldest(newest),
-            Track::Moments(tiles) => tiles.oldest(newest),
-            Track::Least(tiles) | Track::Greatest(tiles) => tiles.oldest(newest),
-            Track::Distinct(tiles) => tiles.oldest(newest),
-            Track::Quantile(tiles) => tiles.oldest(newest),
-            Track::TopK(tiles) => tiles.oldest(newest),
-            Track::First(tiles) => tiles.oldest(newest),
-            Track::Last(_) | Track::LastTime(_) => None,
-            Track::Groups(groups) => groups
-                .iter()
-                .filter_map(|(_, track)| track.oldest(newest))
-                .min(),
+            Track::Groups(groups) => {
+                let oldest = groups.iter().filter_map(|(_, track)| track.oldest(newest));
+                oldest.min()
+            }
+            _ => self.tiles()?.oldest(newest),
         }
     }
 
     /// Lets go of the tiles before number `first`, and of a last event up to `gone_us`.
     pub fn let_go(&mut self, first: i64, newest: i64, gone_us: i64) {
         match self {
-            Track::Count(tiles) => tiles.let_go_before(first, newest),
-            Track::Sum(tiles) => tiles.let_go_before(first, newest),
-            Track::Moments(tiles) => tiles.let_go_before(first, newest),
-            Track::Least(tiles) | Track::Greatest(tiles) => tiles.let_go_before(first, newest),
-            Track::Distinct(tiles) => tiles.let_go_before(first, newest),
-            Track::Quantile(tiles) => tiles.let_go_before(first, newest),
-            Track::TopK(tiles) => tiles.let_go_before(first, newest),
-            Track::First(tiles) => tiles.let_go_before(first, newest),
             Track::Last(last) => {
                 if last.as_ref().is_some_and(|last| last.time_us <= gone_us) {
                     *last = None;
                 }
             }
             Track::LastTime(last) => *last = last.filter(|time| *time > gone_us),
-            Track::Groups(groups) => groups.retain_mut(|(_, track)| {
+            Track::Groups(groups) => retain(groups, |track| {
                 track.let_go(first, newest, gone_us);
                 !track.is_empty()
             }),
+            _ => {
+                if let Some(tiles) = self.tiles_mut() {
+                    tiles.let_go_before(first, newest);
+                }
+            }
+        }
+    }
+
+    /// Builds the blocks of long lists, where there are none.
+    pub fn condense(&mut self) {
+        if let Track::Groups(groups) = self {
+            groups.iter_mut().for_each(|(_, track)| track.condense());
+        } else if let Some(tiles) = self.tiles_mut() {
+            tiles.condense();
         }
     }
 
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Track::Count(tiles) => tiles.heap_bytes(|_| 0),
-            Track::Sum(tiles) => tiles.heap_bytes(|_| 0),
-            Track::Moments(tiles) => tiles.heap_bytes(|_| 0),
-            Track::Least(tiles) | Track::Greatest(tiles) => tiles.heap_bytes(|_| 0),
-            Track::Distinct(tiles) => tiles.heap_bytes(Distinct::heap_bytes),
-            Track::Quantile(tiles) => tiles.heap_bytes(Buckets::heap_bytes),
-            Track::TopK(tiles) => tiles.heap_bytes(Counts::heap_bytes),
-            Track::First(tiles) => tiles.heap_bytes(|first| first.value.heap_bytes()),
             Track::Last(last) => last.as_ref().map_or(0, |last| {
                 size_of::<Occurrence>() + Kept::heap_bytes(&last.value)
             }),
-            Track::LastTime(_) => 0,
             Track::Groups(groups) => {
                 let inside = groups
                     .iter()
                     .map(|(name, track)| name.len() + track.heap_bytes());
-                groups.capacity() * size_of::<(Box<str>, Track)>() + inside.sum::<usize>()
+                size_of_val::<[_]>(groups) + inside.sum::<usize>()
             }
+            _ => self.tiles().map_or(0, List::heap_bytes),
+        }
+    }
+
+    /// Whether what is kept of several tiles is what they say.
+    #[cfg(test)]
+    pub fn blocks_are_right(&self) -> bool {
+        match self {
+            Track::Groups(groups) => groups.iter().all(|(_, track)| track.blocks_are_right()),
+            _ => self.tiles().is_none_or(List::blocks_are_right),
         }
     }
 }
 
+/// A group and its track.
+type Named = (Box<str>, Track);
+
 /// The track of a group, or that of all others when there are too many.
-fn group_of<'a>(groups: &'a mut Vec<(Box<str>, Track)>, name: &str, kind: Kind) -> &'a mut Track {
-    let find = |groups: &[(Box<str>, Track)], name: &str| {
+fn group_of<'a>(groups: &'a mut Box<[Named]>, name: &str, kind: Kind) -> &'a mut Track {
+    let find = |groups: &[Named], name: &str| {
         groups.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     };
     let mut found = find(groups, name);
@@ -345,30 +369,18 @@ fn group_of<'a>(groups: &'a mut Vec<(Box<str>, Track)>, name: &str, kind: Kind) 
         }
     }
     let position = found.unwrap_or_else(|position| {
-        if groups.len() == groups.capacity() {
-            groups.reserve_exact(1 + groups.len() / 4);
-        }
-        groups.insert(position, (name.into(), Track::new(kind, false)));
+        let mut more = std::mem::take(groups).into_vec();
+        more.reserve_exact(1);
+        more.insert(position, (name.into(), Track::new(kind, false)));
+        *groups = more.into_boxed_slice();
         position
     });
     &mut groups[position].1
 }
 
-fn merge_tiles<A: Clone>(
-    ours: &mut Tiles<A>,
-    theirs: &Tiles<A>,
-    newest: i64,
-    below: i64,
-    merge: impl Fn(&mut A, &A),
-) {
-    for (tile, their) in theirs.iter(newest).take_while(|(tile, _)| *tile < below) {
-        let mut new = false;
-        let our = ours.at(Place { tile, newest }, || {
-            new = true;
-            their.clone()
-        });
-        if !new {
-            merge(our, their);
-        }
-    }
+/// Keeps the groups of which `keep` is true.
+fn retain(groups: &mut Box<[Named]>, mut keep: impl FnMut(&mut Track) -> bool) {
+    let mut kept = std::mem::take(groups).into_vec();
+    kept.retain_mut(|(_, track)| keep(track));
+    *groups = kept.into_boxed_slice();
 }

@@ -1,18 +1,22 @@
 //! The bytes of one track: its kind, then tile after tile, oldest first, each led by its distance
 //! from the one before.
 
-use super::accumulators::{Kept, MAX_TEXT_BYTES, Moments, Occurrence, Sum};
-use super::distinct::{Distinct, MAX_HASHES, MAX_RANK, REGISTERS};
+use super::accumulators::{Count, Greatest, Kept, Least, MAX_TEXT_BYTES, Moments, Occurrence, Sum};
+use super::distinct::{Distinct, MAX_HASHES};
 use super::double::Double;
 use super::plan::TrackPlan;
 use super::quantile::{Bucket, Buckets, MAX_BUCKETS, MAX_KEY};
-use super::tiles::{Place, Tiles};
+use super::registers::{MAX_RANK, REGISTERS};
+use super::tiles::{Content, Tile, Tiles, low_bits};
 use super::top_k::{Counted, Counts, MAX_VALUES};
 use super::track::{Kind, MAX_GROUPS, Track};
 use super::varint::{Reader, put, put_float, put_signed, put_text};
 use crate::features::value::FeatureType;
 
 type Read<T> = Result<T, String>;
+
+/// No list is longer, unless its bytes are damaged.
+const MAX_TILES: usize = 502;
 
 /// Written in place of the number of hashes for a HyperLogLog.
 const IS_SKETCH: u64 = MAX_HASHES as u64 + 1;
@@ -21,7 +25,7 @@ const IS_SKETCH: u64 = MAX_HASHES as u64 + 1;
 pub fn put_track(bytes: &mut Vec<u8>, track: &Track, newest: i64) {
     match track {
         Track::Count(tiles) => put_tiles(bytes, tiles, newest, |bytes, count| {
-            put(bytes, u64::from(*count));
+            put(bytes, u64::from(count.0));
         }),
         Track::Sum(tiles) => put_tiles(bytes, tiles, newest, |bytes, tile| {
             put(bytes, u64::from(tile.count));
@@ -32,11 +36,12 @@ pub fn put_track(bytes: &mut Vec<u8>, track: &Track, newest: i64) {
             put_double(bytes, tile.sum);
             put_double(bytes, tile.squares);
         }),
-        Track::Least(tiles) | Track::Greatest(tiles) => {
-            put_tiles(bytes, tiles, newest, |bytes, value| {
-                put_float(bytes, *value)
-            });
-        }
+        Track::Least(tiles) => put_tiles(bytes, tiles, newest, |bytes, least| {
+            put_float(bytes, least.0);
+        }),
+        Track::Greatest(tiles) => put_tiles(bytes, tiles, newest, |bytes, greatest| {
+            put_float(bytes, greatest.0);
+        }),
         Track::Distinct(tiles) => put_tiles(bytes, tiles, newest, put_distinct),
         Track::Quantile(tiles) => put_tiles(bytes, tiles, newest, put_buckets),
         Track::TopK(tiles) => put_tiles(bytes, tiles, newest, |bytes, tile| {
@@ -67,7 +72,7 @@ pub fn put_track(bytes: &mut Vec<u8>, track: &Track, newest: i64) {
     }
 }
 
-fn put_tiles<A>(
+fn put_tiles<A: Content>(
     bytes: &mut Vec<u8>,
     tiles: &Tiles<A>,
     newest: i64,
@@ -160,12 +165,14 @@ pub fn read_track(plan: &TrackPlan, reader: &mut Reader<'_>, newest: i64) -> Rea
         }
         groups.push((name.into(), track));
     }
-    Ok(Track::Groups(groups))
+    Ok(Track::Groups(groups.into_boxed_slice()))
 }
 
 fn read_plain(kind: Kind, reader: &mut Reader<'_>, newest: i64) -> Read<Track> {
     Ok(match kind {
-        Kind::Count => Track::Count(read_tiles(reader, newest, Reader::small)?),
+        Kind::Count => Track::Count(read_tiles(reader, newest, |reader| {
+            Ok(Count(reader.small()?))
+        })?),
         Kind::Sum => Track::Sum(read_tiles(reader, newest, |reader| {
             Ok(Sum {
                 count: reader.small()?,
@@ -179,8 +186,12 @@ fn read_plain(kind: Kind, reader: &mut Reader<'_>, newest: i64) -> Read<Track> {
                 squares: read_double(reader)?,
             })
         })?),
-        Kind::Least => Track::Least(read_tiles(reader, newest, Reader::float)?),
-        Kind::Greatest => Track::Greatest(read_tiles(reader, newest, Reader::float)?),
+        Kind::Least => Track::Least(read_tiles(reader, newest, |reader| {
+            Ok(Least(reader.float()?))
+        })?),
+        Kind::Greatest => Track::Greatest(read_tiles(reader, newest, |reader| {
+            Ok(Greatest(reader.float()?))
+        })?),
         Kind::Distinct => Track::Distinct(read_tiles(reader, newest, read_distinct)?),
         Kind::Quantile => Track::Quantile(read_tiles(reader, newest, read_buckets)?),
         Kind::TopK => Track::TopK(read_tiles(reader, newest, read_counts)?),
@@ -192,26 +203,30 @@ fn read_plain(kind: Kind, reader: &mut Reader<'_>, newest: i64) -> Read<Track> {
     })
 }
 
-fn read_tiles<'a, A>(
+fn read_tiles<'a, A: Content>(
     reader: &mut Reader<'a>,
     newest: i64,
     read_content: impl Fn(&mut Reader<'a>) -> Read<A>,
 ) -> Read<Tiles<A>> {
-    let mut tiles = Tiles::default();
+    let count = reader.length(usize::MAX)?;
+    let mut tiles = Vec::with_capacity(count.min(MAX_TILES));
     let mut before = None;
-    for _ in 0..reader.length(usize::MAX)? {
+    for _ in 0..count {
         let step = i64::from(reader.small()?);
         let tile = match before {
             None => newest.saturating_sub(step),
             Some(before) => step.saturating_add(before),
         };
+        let in_order = before.is_none_or(|before| before < tile) && tile <= newest;
         let content = read_content(reader)?;
-        if tile > newest || !tiles.append(Place { tile, newest }, content) {
+        if !in_order {
             return Err("tiles are out of order".to_owned());
         }
+        let number = low_bits(tile);
+        tiles.push(Tile { number, content });
         before = Some(tile);
     }
-    Ok(tiles)
+    Ok(Tiles::of(tiles))
 }
 
 fn read_double(reader: &mut Reader<'_>) -> Read<Double> {
@@ -236,7 +251,7 @@ fn read_distinct(reader: &mut Reader<'_>) -> Read<Distinct> {
     if count > IS_SKETCH {
         return Err(format!("{count} hashes, at most {MAX_HASHES} are kept"));
     }
-    let mut hashes = Vec::new();
+    let mut hashes = Vec::with_capacity(count as usize);
     for _ in 0..count {
         let hash = u64::from_le_bytes(reader.fixed()?);
         if hashes.last().is_some_and(|last| *last >= hash) {
@@ -244,13 +259,14 @@ fn read_distinct(reader: &mut Reader<'_>) -> Read<Distinct> {
         }
         hashes.push(hash);
     }
-    Ok(Distinct::Few(hashes))
+    Ok(Distinct::Few(hashes.into_boxed_slice()))
 }
 
 fn read_buckets(reader: &mut Reader<'_>) -> Read<Buckets> {
-    let mut list: Vec<Bucket> = Vec::new();
+    let count = reader.length(MAX_BUCKETS)?;
+    let mut list: Vec<Bucket> = Vec::with_capacity(count);
     let mut before = 0;
-    for _ in 0..reader.length(MAX_BUCKETS)? {
+    for _ in 0..count {
         let key = reader.signed()?.saturating_add(before);
         let count = reader.small()?;
         let in_order = list.is_empty() || key > before;
@@ -262,12 +278,15 @@ fn read_buckets(reader: &mut Reader<'_>) -> Read<Buckets> {
         }
         before = key;
     }
-    Ok(Buckets { list })
+    Ok(Buckets {
+        list: list.into_boxed_slice(),
+    })
 }
 
 fn read_counts(reader: &mut Reader<'_>) -> Read<Counts> {
-    let mut list: Vec<Counted> = Vec::new();
-    for _ in 0..reader.length(MAX_VALUES)? {
+    let count = reader.length(MAX_VALUES)?;
+    let mut list: Vec<Counted> = Vec::with_capacity(count);
+    for _ in 0..count {
         let value = reader.text(MAX_TEXT_BYTES)?;
         if list.last().is_some_and(|last| last.value.as_ref() >= value) {
             return Err("values are out of order".to_owned());
@@ -277,7 +296,9 @@ fn read_counts(reader: &mut Reader<'_>) -> Read<Counts> {
             count: reader.small()?,
         });
     }
-    Ok(Counts { list })
+    Ok(Counts {
+        list: list.into_boxed_slice(),
+    })
 }
 
 fn read_occurrence(reader: &mut Reader<'_>, kind: FeatureType) -> Read<Occurrence> {

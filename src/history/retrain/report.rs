@@ -278,8 +278,12 @@ impl Report {
         }
         writeln!(
             text,
-            "\nIt is a candidate: it answers only when it is named. To make it the champion, take \
-             `state = \"candidate\"` out of its `model.toml` and load the model again."
+            "\nIt is a candidate: it answers only when it is named. Once a server has loaded it, \
+             `bellwether model shadow {model} {version}` scores it beside the champion, \
+             `bellwether model canary {model} {version} --percent 5` has it answer some customers, and \
+             `bellwether model promote {model} {version}` makes it the champion.",
+            model = self.model,
+            version = self.version,
         )
     }
 

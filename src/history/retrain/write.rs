@@ -110,7 +110,8 @@ fn write_manifest(
     writeln!(text, "[model]")?;
     writeln!(
         text,
-        "# It answers only when it is named. To make it the champion, take this line out."
+        "# It answers only when it is named, until `bellwether model promote {model} {}`.",
+        report.version
     )?;
     writeln!(text, "state = \"candidate\"")?;
     writeln!(text, "task = \"binary\"")?;

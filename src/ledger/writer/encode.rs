@@ -5,7 +5,7 @@ use super::super::error::{AppendError, OutcomeError};
 use super::super::frame::{FrameKind, frames_in, push_copy, push_record};
 use super::super::handle::Receipt;
 use super::super::index::IndexEntry;
-use super::super::queue::{QueuedChanges, QueuedOutcome};
+use super::super::queue::{QueuedFrame, QueuedOutcome};
 use super::{Answer, Waiter, Writer};
 
 /// Encoded bytes that go into one write.
@@ -23,6 +23,8 @@ pub(super) struct Chunk {
     pub(super) predictions: u64,
     pub(super) inferences: u64,
     pub(super) changes: u64,
+    pub(super) audits: u64,
+    pub(super) shadows: u64,
     /// The outcomes in it, to be indexed once it is durable.
     pub(super) entries: Vec<IndexEntry>,
 }
@@ -42,6 +44,7 @@ impl Writer {
             chunk.queue_bytes += frame.bytes.len();
             match frame.kind {
                 FrameKind::Inference => chunk.inferences += 1,
+                FrameKind::Shadow => chunk.shadows += 1,
                 _ => chunk.predictions += 1,
             }
             if chunk.bytes.len() >= CHUNK_BYTES {
@@ -113,8 +116,8 @@ impl Writer {
         self.push_chunk(chunk);
     }
 
-    pub(super) fn encode_changes(&mut self, batches: Vec<QueuedChanges>) {
-        for QueuedChanges { frame, reply } in batches {
+    pub(super) fn encode_awaited(&mut self, frames: Vec<QueuedFrame>) {
+        for QueuedFrame { frame, reply } in frames {
             let mut chunk = Chunk::default();
             for frame in frames_in(&frame) {
                 push_copy(
@@ -125,12 +128,15 @@ impl Writer {
                 );
                 chunk.rows += 1;
                 chunk.queue_bytes += frame.bytes.len();
-                chunk.changes += 1;
+                match frame.kind {
+                    FrameKind::Audit => chunk.audits += 1,
+                    _ => chunk.changes += 1,
+                }
             }
             self.waiters.push(Waiter {
                 position: self.encoded_position + chunk.bytes.len() as u64,
                 // When the disk fails it may end up in a later segment: reading from this one finds it.
-                answer: Answer::Changes(reply, self.segment.sequence),
+                answer: Answer::Durable(reply, self.segment.sequence),
             });
             self.push_chunk(chunk);
         }

@@ -55,8 +55,8 @@ struct Waiter {
 /// What a caller is told.
 enum Answer {
     Outcome(OutcomeReply, Result<Receipt, OutcomeError>),
-    /// The segment that the changes are in.
-    Changes(oneshot::Sender<u64>, u64),
+    /// The segment that it is in.
+    Durable(oneshot::Sender<u64>, u64),
 }
 
 /// The sync that is under way.
@@ -144,7 +144,7 @@ fn carry_out(effects: Effects, queue: &Queue, sync_requests: &Sender<SyncRequest
         // A caller that has left is no error: what it sent is in the log all the same.
         match answer {
             Answer::Outcome(reply, receipt) => drop(reply.send(receipt)),
-            Answer::Changes(reply, segment) => drop(reply.send(segment)),
+            Answer::Durable(reply, segment) => drop(reply.send(segment)),
         }
     }
     if let Some(request) = effects.sync_request
@@ -258,12 +258,12 @@ impl Writer {
         if let Some(report) = taken.sync {
             self.finish_sync(report);
         }
-        let someone_waits = !(taken.outcomes.is_empty() && taken.changes.is_empty());
+        let someone_waits = !(taken.outcomes.is_empty() && taken.awaited.is_empty());
         if !taken.rows.is_empty() || someone_waits {
             self.active_until = Instant::now() + STAY_ACTIVE;
             self.encode_rows(taken.rows);
             self.encode_outcomes(taken.outcomes);
-            self.encode_changes(taken.changes);
+            self.encode_awaited(taken.awaited);
         }
         self.write_backlog();
         self.repair_if_due();
@@ -332,6 +332,10 @@ impl Writer {
             .increment(std::mem::take(&mut chunk.inferences));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "changes")
             .increment(std::mem::take(&mut chunk.changes));
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "audit")
+            .increment(std::mem::take(&mut chunk.audits));
+        metrics::counter!("bellwether_ledger_rows_total", "kind" => "shadow")
+            .increment(std::mem::take(&mut chunk.shadows));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "outcome")
             .increment(chunk.entries.len() as u64);
     }

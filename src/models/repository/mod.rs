@@ -1,50 +1,74 @@
-//! The model repository: the folder `models/<name>/<version>/`, and what is loaded of it.
+//! The model repository: the bundles of a place, and what is loaded of them.
 //!
 //! Every version is loaded or refused on its own: a refused one is listed with its reason and
-//! never stops the others. A version's folder is named by a number; with no rollout recorded the
-//! champion of a model is the numerically highest version that is ready and does not call itself a
-//! candidate.
+//! never stops the others. A version is named by a number; with no rollout recorded the champion of a
+//! model is the numerically highest version that is ready and does not call itself a candidate.
 //!
 //! Models are loaded, reloaded and unloaded while requests run. Requests read a [`Catalog`] that
 //! never changes; a change makes another one and swaps it in, whole. So no request waits for a
 //! load, none sees half of one, and a request in flight keeps the version it has found until it is
-//! answered: the memory is freed by the last to let go. Changes are made one after the other.
+//! answered; then its memory is freed. Changes are made one after the other.
 //!
 //! A load that fails leaves what is served as it is, and says why.
+//!
+//! * [`refresh`] – which versions are loaded, and bringing what is loaded up to that.
+//! * [`start`] – everything at once, when the server starts.
+//! * [`watch`] – new and changed files, seen by looking.
+//! * [`deploy`] – a version that somebody sends.
+//! * [`loader`] – the thread on which that happens.
 
-mod folders;
+pub mod deploy;
+mod loader;
+mod refresh;
+mod start;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::collections::BTreeMap;
-use std::num::NonZero;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use onnx_ml::{Pool, ScopedThreads};
-use tokio::sync::Semaphore;
 
-use self::folders::{VersionFolder, folders_of, subfolders};
-use super::catalog::{Catalog, Entry, FindError, MAX_REASONS, Model, State};
-use super::statistics::Statistics;
-use super::version::{Files, ModelVersion};
+use self::loader::Loader;
+use self::refresh::Look;
+use super::bundles::{BundleId, Bundles, Fingerprint, LocalDirectory};
+use super::catalog::{Catalog, Entry, FindError, MAX_REASONS, Model};
+use super::rollout::{AllRoles, Roles};
+use super::version::ModelVersion;
+use crate::config::RepositoryConfig;
 use crate::features::value::shorten;
 use crate::features::views::Views;
 use crate::telemetry::model_is_ready;
 
 /// The repository and what of it is loaded now.
 pub struct Repository {
-    dir: PathBuf,
+    bundles: Box<dyn Bundles>,
+    /// Which versions are loaded without having a role.
+    policy: RepositoryConfig,
     /// What versions bind to.
     views: ArcSwap<Views>,
     loaded: ArcSwap<Catalog>,
-    /// Held by whoever makes the next catalog.
-    changing: Mutex<()>,
-    /// One place: changes that wait do so without holding a thread.
-    turns: Arc<Semaphore>,
+    /// Held by whoever loads or unloads, for as long as that takes.
+    changing: Mutex<Known>,
+    /// What was said of the versions' roles. Held by whoever puts the next catalog in the place of the
+    /// one before, for that moment only: a rollback does not wait for a load.
+    roles: Mutex<AllRoles>,
+    loader: Loader,
     /// Why the folder as a whole could not be read.
     unreadable: Option<String>,
+}
+
+/// What is known of the files.
+#[derive(Default)]
+struct Known {
+    /// What a version's files looked like before they were read the last time, whatever came of it.
+    read: HashMap<BundleId, Fingerprint>,
+    /// What they looked like when they were looked at the last time.
+    seen: HashMap<BundleId, Fingerprint>,
+    /// The models that were taken out of service: new files do not bring them back.
+    unloaded: HashSet<String>,
 }
 
 /// Why a model was not loaded, or not wholly.
@@ -62,33 +86,45 @@ pub enum ChangeError {
 /// The reason of a version that was taken out of service.
 const UNLOADED: &str = "unloaded";
 
-/// How many versions are loaded at a time at most: each needs memory for its file and its graph.
-const MAX_LOADING_THREADS: usize = 8;
-
 impl Repository {
-    /// Loads every version under `dir`, several at a time.
+    /// Loads every version under `dir`, several at a time, with nothing said of their roles.
     pub fn open(dir: &Path, views: &Views) -> Repository {
-        let (catalog, unreadable) = match load_all(dir, views) {
-            Ok(catalog) => (catalog, None),
-            Err(error) => {
-                let dir = dir.display();
-                let problem = format!("cannot read the model folder {dir}: {error}");
-                (Catalog::default(), Some(problem))
-            }
-        };
-        Repository {
-            dir: dir.to_owned(),
+        Repository::open_with(dir, views, AllRoles::new(), RepositoryConfig::everything())
+    }
+
+    /// Loads the versions under `dir` that have a role or that the policy chooses, several at a time.
+    pub fn open_with(
+        dir: &Path,
+        views: &Views,
+        roles: AllRoles,
+        policy: RepositoryConfig,
+    ) -> Repository {
+        let mut repository = Repository {
+            bundles: Box::new(LocalDirectory::new(dir)),
+            policy,
             views: ArcSwap::from_pointee(views.clone()),
-            loaded: ArcSwap::from_pointee(catalog),
-            changing: Mutex::new(()),
-            turns: Arc::new(Semaphore::new(1)),
-            unreadable,
+            loaded: ArcSwap::default(),
+            changing: Mutex::default(),
+            roles: Mutex::new(roles),
+            loader: Loader::default(),
+            unreadable: None,
+        };
+        if let Err(error) = repository.load_all() {
+            let place = repository.bundles.place();
+            let problem = format!("cannot read the model folder {place}: {error}");
+            repository.unreadable = Some(problem);
         }
+        repository
     }
 
     /// Why the folder could not be read at all when the server started; it is not ready then.
     pub fn unreadable(&self) -> Option<&str> {
         self.unreadable.as_deref()
+    }
+
+    /// Where the files are. What is received there becomes a version by [`Repository::deploy`].
+    pub fn bundles(&self) -> &dyn Bundles {
+        &*self.bundles
     }
 
     /// What is loaded now. To find one version, [`Repository::find`] is quicker.
@@ -104,66 +140,134 @@ impl Repository {
         self.loaded.load().find(name, version).map(Arc::clone)
     }
 
-    /// Reads a model's folder again: loads versions that are new, changed or not served, keeps the
-    /// others, and drops those whose folder is gone. Takes as long as loading takes; requests go
-    /// on meanwhile.
+    /// What was said of the roles of a model's versions.
+    pub fn roles(&self, name: &str) -> Option<Arc<Roles>> {
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.get(name).cloned()
+    }
+
+    /// Gives a model's versions other roles, at once. Waits for no load. Requests in flight are
+    /// answered by the versions that they have found.
+    pub fn set_roles(&self, name: &str, roles: Roles) {
+        let roles = Arc::new(roles);
+        let mut all = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(name.to_owned(), Arc::clone(&roles));
+        let catalog = self.catalog();
+        if let Some(model) = catalog.model(name) {
+            let model = model.with_roles(Some(roles));
+            self.loaded.store(Arc::new(catalog.with(name, Some(model))));
+        }
+    }
+
+    /// Puts a model's versions in the place of those before, in the roles that they have by now. Only
+    /// for whoever holds `changing`: nobody else changes versions meanwhile.
+    fn swap_in(&self, name: &str, mut versions: BTreeMap<u64, Entry>) {
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = roles.get(name).cloned();
+        let before = self.catalog();
+        // A version that has got its role since it was left out stays.
+        let held = said.iter().flat_map(|said| said.held());
+        for number in held {
+            let earlier = before.model(name).and_then(|m| m.numbered_as(number));
+            let is_left_out = versions.get(&number).is_some_and(|entry| entry.left_out);
+            if let Some(earlier) = earlier.filter(|earlier| is_left_out && earlier.state.is_ok()) {
+                announce(earlier);
+                versions.insert(number, earlier.clone());
+            }
+        }
+        let model = Model::new(name, versions, said);
+        let catalog = before.with(name, Some(model));
+        self.loaded.store(Arc::new(catalog));
+        drop(roles);
+        self.free_replaced(name, &before);
+    }
+
+    /// Has the versions freed that were served before and are not any more.
+    fn free_replaced(&self, name: &str, before: &Catalog) {
+        let now = self.catalog();
+        let now = now.model(name);
+        for (number, entry) in before.model(name).into_iter().flat_map(|m| m.numbered()) {
+            let Ok(version) = &entry.state else { continue };
+            let same = now.and_then(|model| model.numbered_as(number));
+            let same = same.and_then(|entry| entry.state.as_ref().ok());
+            if !same.is_some_and(|same| Arc::ptr_eq(same, version)) {
+                self.loader.leaves(Arc::clone(version));
+            }
+        }
+    }
+
+    /// Takes a model out. Only for whoever holds `changing`.
+    fn swap_out(&self, name: &str) {
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.catalog();
+        self.loaded.store(Arc::new(before.with(name, None)));
+        drop(roles);
+        self.free_replaced(name, &before);
+    }
+
+    /// Reads a model's folder again: loads versions that are new, changed or not served, of those that
+    /// have a role or that the policy chooses, keeps the others, and drops those whose folder is gone.
+    /// Takes as long as loading takes; requests go on meanwhile.
     ///
     /// # Errors
     /// No such model; or which versions were not loaded and why. What could be loaded is served
     /// then all the same, and a version that was served before goes on as it was. The model is
     /// never left with nothing that answers because its folders are gone.
     pub fn load(&self, name: &str) -> Result<(), ChangeError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let catalog = self.catalog();
-        let before = catalog.model(name);
-        let not_loaded = |problem: String| ChangeError::NotLoaded {
-            name: shorten(name, 64),
-            problem,
-        };
-        let folders = folders_of(&self.dir, name)
-            .map_err(|error| not_loaded(format!("its folder cannot be read: {error}")))?;
-        let mut problems = Vec::new();
-        let mut versions = BTreeMap::new();
-        for folder in folders {
-            let earlier = before.and_then(|model| model.numbered_as(folder.number));
-            let entry = self.load_version(&folder, earlier);
-            let version = &entry.version;
-            if let Err(problem) = &entry.state {
-                problems.push(format!("version {version} is not loaded: {problem}"));
-            } else if let Some(problem) = &entry.not_reloaded {
-                problems.push(format!(
-                    "version {version} is served as it was before: {problem}"
-                ));
-            }
-            versions.insert(folder.number, entry);
-        }
-        if !versions.values().any(Entry::answers_unnamed) {
-            for (number, mut entry) in gone_but_serving(before, &versions) {
-                let problem =
-                    "its folder is gone; it is served on because no other version answers";
-                problems.push(format!("version {}: {problem}", entry.version));
-                entry.not_reloaded = Some(problem.to_owned());
-                versions.insert(number, entry);
-            }
-        }
-        for entry in versions.values() {
-            announce(entry);
-        }
-        for (number, entry) in before.into_iter().flat_map(|model| model.numbered()) {
-            if !versions.contains_key(&number) {
-                model_is_ready(&entry.name, &entry.version, false);
-                tracing::info!(model = name, version = entry.version, "model removed");
-            }
-        }
-        let model = (!versions.is_empty()).then(|| Model::new(versions));
-        let is_known = model.is_some();
-        self.loaded.store(Arc::new(catalog.with(name, model)));
+        let mut known = self.changing();
+        known.unloaded.remove(name);
+        let problems = self.refresh(&mut known, name, |_, _| Look::Read)?;
+        let is_known = self.catalog().model(name).is_some();
         match problems.is_empty() {
             true if is_known => Ok(()),
             true => Err(ChangeError::UnknownModel {
                 name: shorten(name, 64),
             }),
-            false => Err(not_loaded(shorten(&problems.join("; "), MAX_REASONS))),
+            false => Err(not_loaded(name, shorten(&problems.join("; "), MAX_REASONS))),
+        }
+    }
+
+    /// Loads one version, if it is not loaded, whatever it was before.
+    fn load_one(&self, name: &str, number: u64) -> Result<(), ChangeError> {
+        let mut known = self.changing();
+        let catalog = self.catalog();
+        let before = catalog.model(name);
+        let earlier = before.and_then(|model| model.numbered_as(number));
+        if earlier.is_some_and(|entry| entry.state.is_ok()) {
+            return Ok(());
+        }
+        let found = self.bundles.versions(name);
+        let found = found.map_err(|error| unreadable(name, &error))?;
+        let bundle = found.into_iter().find(|bundle| bundle.number == number);
+        let bundle =
+            bundle.ok_or_else(|| not_loaded(name, format!("version {number} has no folder")))?;
+        let entry = self.load_version(&mut known, &bundle, earlier);
+        if let Err(problem) = &entry.state {
+            let problem = format!("version {number} cannot be loaded: {problem}");
+            return Err(not_loaded(name, problem));
+        }
+        announce(&entry);
+        // It was taken out of service, and is called back into it.
+        known.unloaded.remove(name);
+        let mut versions = before.map(versions_of).unwrap_or_default();
+        versions.insert(number, entry);
+        self.swap_in(name, versions);
+        Ok(())
+    }
+
+    /// Loads what has got a role and is not loaded, and frees what has none any more and is not chosen
+    /// by the policy.
+    fn settle(&self, name: &str) {
+        let mut known = self.changing();
+        if known.unloaded.contains(name) {
+            return;
+        }
+        let look = |_, entry: Option<&Entry>| match entry {
+            Some(_) => Look::Keep,
+            None => Look::Pass,
+        };
+        if let Err(problem) = self.refresh(&mut known, name, look) {
+            tracing::error!(model = name, error = %problem, "models are loaded as they were");
         }
     }
 
@@ -173,7 +277,7 @@ impl Repository {
     /// # Errors
     /// Which versions that are served do not fit the new views; nothing has changed then.
     pub fn rebind(&self, views: &Arc<Views>, swapped: impl FnOnce()) -> Result<(), Vec<String>> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing();
         let catalog = self.catalog();
         let mut models: BTreeMap<String, BTreeMap<u64, Entry>> = BTreeMap::new();
         let mut problems = Vec::new();
@@ -202,12 +306,9 @@ impl Repository {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let models = models.into_iter();
-        let catalog: Catalog = models
-            .map(|(name, versions)| (name, Model::new(versions)))
-            .collect();
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         self.views.store(Arc::clone(views));
-        self.loaded.store(Arc::new(catalog));
+        self.loaded.store(Arc::new(catalog_of(models, &roles)));
         swapped();
         Ok(())
     }
@@ -215,102 +316,109 @@ impl Repository {
     /// Takes a model out of service: it stays listed, as unavailable, and can be loaded again.
     /// Requests in flight are answered. Nothing happens when there is no such model.
     pub fn unload(&self, name: &str) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.changing();
         let catalog = self.catalog();
         let Some(model) = catalog.model(name) else {
             return;
         };
+        known.unloaded.insert(name.to_owned());
         let mut versions = BTreeMap::new();
         for (number, entry) in model.numbered() {
             let mut entry = entry.clone();
             entry.state = Err(UNLOADED.to_owned());
             entry.not_reloaded = None;
+            entry.left_out = false;
             model_is_ready(&entry.name, &entry.version, false);
             tracing::info!(model = name, version = entry.version, "model unloaded");
             versions.insert(number, entry);
         }
-        let catalog = catalog.with(name, Some(Model::new(versions)));
-        self.loaded.store(Arc::new(catalog));
+        self.swap_in(name, versions);
     }
 
-    /// [`Repository::load`] on a thread of its own kind, so that the caller's serves on.
+    /// [`Repository::load`] on the thread that loads, so that the caller's serves on.
     ///
     /// # Errors
     /// As [`Repository::load`].
     pub async fn load_aside(self: &Arc<Self>, name: String) -> Result<(), ChangeError> {
-        self.aside(name, Repository::load).await
+        let changed = name.clone();
+        self.aside(&name, move |repository| repository.load(&changed))
+            .await?
+    }
+
+    /// Loads one version of a model if it is not served, whatever it was before, on the thread that
+    /// loads. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// There is no such folder, or it cannot be loaded; nothing has changed then.
+    pub fn ensure_loaded(self: &Arc<Self>, name: &str, number: u64) -> Result<(), ChangeError> {
+        let repository = Arc::clone(self);
+        let changed = name.to_owned();
+        let work = move || repository.load_one(&changed, number);
+        let done = self.loader.run_blocking(work);
+        done.unwrap_or_else(|problem| Err(not_loaded(name, problem)))
+    }
+
+    /// Has the versions of a model loaded that have got a role, and those freed that have none any more
+    /// and that the policy does not choose. Does not wait until that is done. Requests in flight are
+    /// answered.
+    pub fn release(self: &Arc<Self>, name: &str) {
+        let repository = Arc::clone(self);
+        let changed = name.to_owned();
+        if let Err(problem) = self.loader.post(move || repository.settle(&changed)) {
+            tracing::error!(model = name, problem, "models stay loaded as they are");
+        }
     }
 
     /// [`Repository::unload`], in turn with the loads.
     ///
     /// # Errors
-    /// Only when the server is shutting down.
+    /// Only when there is no thread to do it.
     pub async fn unload_aside(self: &Arc<Self>, name: String) -> Result<(), ChangeError> {
-        let unload = |repository: &Repository, name: &str| {
-            repository.unload(name);
-            Ok(())
-        };
-        self.aside(name, unload).await
+        let changed = name.clone();
+        self.aside(&name, move |repository| repository.unload(&changed))
+            .await
     }
 
-    async fn aside(
+    /// Looks for new and changed files, on the thread that loads.
+    ///
+    /// # Errors
+    /// Only when there is no such thread.
+    pub async fn watch_aside(self: &Arc<Self>) -> Result<(), ChangeError> {
+        self.aside("", Repository::watch_once).await
+    }
+
+    /// Does `work` on the thread that loads.
+    async fn aside<T: Send + 'static>(
         self: &Arc<Self>,
-        name: String,
-        change: fn(&Repository, &str) -> Result<(), ChangeError>,
-    ) -> Result<(), ChangeError> {
-        // However many ask for changes, they take one thread of those that large requests need.
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        name: &str,
+        work: impl FnOnce(&Repository) -> T + Send + 'static,
+    ) -> Result<T, ChangeError> {
         let repository = Arc::clone(self);
-        let changed_name = name.clone();
-        let changed = tokio::task::spawn_blocking(move || {
-            let changed = change(&repository, &changed_name);
-            // Given back by this thread: a caller who goes away does not end the change.
-            drop(turn);
-            changed
-        });
-        changed.await.unwrap_or_else(|error| {
-            Err(ChangeError::NotLoaded {
-                name: shorten(&name, 64),
-                problem: format!("the change was not finished: {error}"),
-            })
-        })
+        let done = self.loader.run(move || work(&repository)).await;
+        done.map_err(|problem| not_loaded(name, problem))
     }
 
-    fn load_version(&self, folder: &VersionFolder, earlier: Option<&Entry>) -> Entry {
-        let served = earlier.and_then(|entry| entry.state.as_ref().ok());
-        let statistics = earlier.map(|entry| Arc::clone(&entry.statistics));
-        let statistics = statistics.unwrap_or_default();
-        let (state, not_reloaded) = match (self.build(folder, served, &statistics), served) {
-            (Err(problem), Some(served)) => (Ok(Arc::clone(served)), Some(problem)),
-            (state, _) => (state, None),
-        };
-        Entry {
-            name: folder.name.clone(),
-            version: folder.version.clone(),
-            state,
-            not_reloaded,
-            statistics,
-        }
+    fn changing(&self) -> MutexGuard<'_, Known> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The version as its files are now; what is `served` already when they are the same.
-    fn build(
-        &self,
-        folder: &VersionFolder,
-        served: Option<&Arc<ModelVersion>>,
-        statistics: &Arc<Statistics>,
-    ) -> State {
-        let files = Files::read(&folder.path(&self.dir))?;
-        if let Some(served) = served
-            && served.files_digest == files.digest
-        {
-            return Ok(Arc::clone(served));
-        }
-        let VersionFolder { name, version, .. } = folder;
-        let statistics = Arc::clone(statistics);
-        let views = self.views.load();
-        ModelVersion::build(files, name, version, &views, statistics).map(Arc::new)
+fn not_loaded(name: &str, problem: String) -> ChangeError {
+    ChangeError::NotLoaded {
+        name: shorten(name, 64),
+        problem,
     }
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> ChangeError {
+    not_loaded(name, format!("its folder cannot be read: {error}"))
+}
+
+fn versions_of(model: &Arc<Model>) -> BTreeMap<u64, Entry> {
+    let numbered = model.numbered();
+    numbered
+        .map(|(number, entry)| (number, entry.clone()))
+        .collect()
 }
 
 /// Refuses a parameter of a load request that would replace what is on disk.
@@ -328,18 +436,6 @@ pub fn refuse_override(parameter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Versions that answered unnamed and have no folder any more.
-fn gone_but_serving(
-    before: Option<&Arc<Model>>,
-    found: &BTreeMap<u64, Entry>,
-) -> Vec<(u64, Entry)> {
-    let before = before.into_iter().flat_map(|model| model.numbered());
-    before
-        .filter(|(number, entry)| entry.answers_unnamed() && !found.contains_key(number))
-        .map(|(number, entry)| (number, entry.clone()))
-        .collect()
-}
-
 /// Says what became of a version, in the log and in the metrics.
 fn announce(entry: &Entry) {
     let Entry { name, version, .. } = entry;
@@ -355,44 +451,18 @@ fn announce(entry: &Entry) {
             let binds = loaded.scoring.is_ok();
             tracing::info!(model = name, version, binds, "model ready");
         }
+        (Err(reason), _) if entry.left_out => {
+            tracing::info!(model = name, version, reason, "model not loaded");
+        }
         (Err(reason), _) => {
             tracing::error!(model = name, version, reason, "model unavailable");
         }
     }
 }
 
-fn load_all(dir: &Path, views: &Views) -> std::io::Result<Catalog> {
-    let mut folders = Vec::new();
-    for name in subfolders(dir)? {
-        folders.extend(folders_of(dir, &name).unwrap_or_default());
-    }
-    let entries: Vec<OnceLock<Entry>> = folders.iter().map(|_| OnceLock::new()).collect();
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    ScopedThreads(threads.min(MAX_LOADING_THREADS)).run(folders.len(), &|index| {
-        let folder = &folders[index];
-        let VersionFolder { name, version, .. } = folder;
-        let statistics = Arc::<Statistics>::default();
-        let counted = Arc::clone(&statistics);
-        let state = Files::read(&folder.path(dir))
-            .and_then(|files| ModelVersion::build(files, name, version, views, counted));
-        // Each place is written once, by whoever loads its folder.
-        let _ = entries[index].set(Entry {
-            name: name.clone(),
-            version: version.clone(),
-            state: state.map(Arc::new),
-            not_reloaded: None,
-            statistics,
-        });
-    });
-    let mut models: BTreeMap<String, BTreeMap<u64, Entry>> = BTreeMap::new();
-    for (folder, entry) in folders.into_iter().zip(entries) {
-        if let Some(entry) = entry.into_inner() {
-            let versions = models.entry(folder.name).or_default();
-            versions.insert(folder.number, entry);
-        }
-    }
+fn catalog_of(models: BTreeMap<String, BTreeMap<u64, Entry>>, roles: &AllRoles) -> Catalog {
     let models = models.into_iter();
-    Ok(models
-        .map(|(name, versions)| (name, Model::new(versions)))
-        .collect())
+    models
+        .map(|(name, versions)| Model::new(&name, versions, roles.get(&name).cloned()))
+        .collect()
 }

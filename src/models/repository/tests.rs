@@ -1,3 +1,7 @@
+mod changes;
+
+use std::path::PathBuf;
+
 use super::*;
 use crate::models::describe;
 
@@ -178,7 +182,10 @@ fn with_candidates_alone_there_is_no_champion_and_the_reason_says_what_to_do() {
     assert!(matches!(problem, FindError::NotReady { .. }));
     let problem = problem.to_string();
     assert!(problem.contains("version 1 is a candidate"), "{problem}");
-    assert!(problem.contains("take `state` out"), "{problem}");
+    assert!(
+        problem.contains("bellwether model promote churn 1"),
+        "{problem}"
+    );
     assert!(repository.catalog().champions().is_empty());
     repository.find("churn", Some("1")).unwrap();
 }
@@ -190,10 +197,8 @@ fn a_champion_whose_folder_is_gone_is_not_replaced_by_a_candidate() {
     let repository = folder.open();
     folder.remove("1");
     let problem = repository.load("churn").unwrap_err().to_string();
-    assert!(
-        problem.contains("version 1: its folder is gone"),
-        "{problem}"
-    );
+    let expected = "version 1 is served as it was before: its folder is gone";
+    assert!(problem.contains(expected), "{problem}");
     assert_eq!(champion(&repository).version, "1");
 }
 

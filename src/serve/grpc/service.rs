@@ -25,23 +25,34 @@ use super::stream::{Answers, InferStream};
 use super::{bounds, describe, health, infer, repository, status};
 use crate::features::value::shorten;
 use crate::serve::App;
+use crate::serve::auth::{Access, Caller, Scope};
 
-/// The calls that are answered, by their paths.
-const CALLS: [&str; 14] = [
-    "/inference.GRPCInferenceService/ModelInfer",
-    "/inference.GRPCInferenceService/ModelStreamInfer",
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerReady",
-    "/inference.GRPCInferenceService/ModelReady",
-    "/inference.GRPCInferenceService/ServerMetadata",
-    "/inference.GRPCInferenceService/ModelMetadata",
-    "/inference.GRPCInferenceService/ModelConfig",
-    "/inference.GRPCInferenceService/ModelStatistics",
-    "/inference.GRPCInferenceService/RepositoryIndex",
-    "/inference.GRPCInferenceService/RepositoryModelLoad",
-    "/inference.GRPCInferenceService/RepositoryModelUnload",
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
+/// The largest message of a call that needs no key: it holds a name at most.
+const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
+
+const PUBLIC: Access = Access::Public;
+const SCORE: Access = Access::Needs(Scope::Score);
+const DEPLOY: Access = Access::Needs(Scope::Deploy);
+
+/// The calls that are answered, by their paths, and what they ask for.
+const CALLS: [(&str, Access); 14] = [
+    ("/inference.GRPCInferenceService/ModelInfer", SCORE),
+    (STREAM_INFER, SCORE),
+    ("/inference.GRPCInferenceService/ServerLive", PUBLIC),
+    ("/inference.GRPCInferenceService/ServerReady", PUBLIC),
+    ("/inference.GRPCInferenceService/ModelReady", SCORE),
+    ("/inference.GRPCInferenceService/ServerMetadata", SCORE),
+    ("/inference.GRPCInferenceService/ModelMetadata", SCORE),
+    ("/inference.GRPCInferenceService/ModelConfig", SCORE),
+    ("/inference.GRPCInferenceService/ModelStatistics", SCORE),
+    ("/inference.GRPCInferenceService/RepositoryIndex", DEPLOY),
+    (MODEL_LOAD, DEPLOY),
+    (
+        "/inference.GRPCInferenceService/RepositoryModelUnload",
+        DEPLOY,
+    ),
+    ("/grpc.health.v1.Health/Check", PUBLIC),
+    (HEALTH_WATCH, PUBLIC),
 ];
 
 const STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -54,33 +65,44 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(3600);
 /// Answers any request to the gRPC port, and counts it.
 pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
     let started = Instant::now();
-    let path = CALLS
+    let call = CALLS
         .into_iter()
-        .find(|known| *known == request.uri().path());
-    let response = dispatch(&app, path, request).await;
+        .find(|(known, _)| *known == request.uri().path());
+    let response = dispatch(&app, call, request).await;
     // A refusal has its code in the headers; after an answer it is in the trailers, and is 0. Of a
     // stream it is the code it began with.
     let code = format!("{:?}", code_of(&response));
-    let name = path.unwrap_or("none");
+    let name = call.map_or("none", |(path, _)| path);
     metrics::histogram!("bellwether_grpc_seconds", "call" => name).record(started.elapsed());
     metrics::counter!("bellwether_grpc_requests_total", "call" => name, "code" => code)
         .increment(1);
     response
 }
 
-async fn dispatch(app: &Arc<App>, path: Option<&'static str>, request: Request) -> Response {
+async fn dispatch(
+    app: &Arc<App>,
+    call: Option<(&'static str, Access)>,
+    request: Request,
+) -> Response {
     if let Some(refusal) = refuse_other_protocols(&request) {
         return refusal;
     }
-    let Some(path) = path else {
+    let Some((path, access)) = call else {
         let path = shorten(request.uri().path(), 100);
         return Status::unimplemented(format!("no call {path} here")).into_http();
+    };
+    let caller = match app.auth.admit(request.headers(), access) {
+        Ok(caller) => caller,
+        Err(denial) => return status::denied(&denial).into_http(),
     };
     let asked = match call::asked(request.headers()) {
         Ok(asked) => asked,
         Err(status) => return status.into_http(),
     };
-    let limit = app.config.max_tensor_body_bytes;
+    let limit = match access {
+        Access::Public => MAX_PUBLIC_MESSAGE_BYTES,
+        Access::Needs(_) => app.config.max_tensor_body_bytes,
+    };
     // Of compressed messages the limit is on what they decompress to. Answers are sent as they are:
     // numbers hardly compress.
     let mut grpc = Grpc::new(FrameCodec)
@@ -90,10 +112,25 @@ async fn dispatch(app: &Arc<App>, path: Option<&'static str>, request: Request) 
     let within = app.config.request_timeout;
     let app = Arc::clone(app);
     let response = match path {
-        STREAM_INFER => grpc.streaming(StreamInfer { app, asked }, request).await,
-        HEALTH_WATCH => grpc.server_streaming(Watch { app }, request).await,
+        STREAM_INFER => {
+            let service = StreamInfer { app, asked, caller };
+            grpc.streaming(service, request).await
+        }
+        HEALTH_WATCH => {
+            // Its one message has to come in time; the answers go on for as long as they are wanted.
+            let watched = grpc.server_streaming(Watch { app }, request);
+            match tokio::time::timeout(within, watched).await {
+                Ok(response) => response,
+                Err(_) => Status::deadline_exceeded("the message did not come in time").into_http(),
+            }
+        }
         _ => {
-            let unary = Unary { app, path, asked };
+            let unary = Unary {
+                app,
+                path,
+                asked,
+                caller,
+            };
             let answered = grpc.unary(unary, request);
             // Loading a model takes as long as it takes.
             let patience = match path {
@@ -150,6 +187,7 @@ struct Unary {
     app: Arc<App>,
     path: &'static str,
     asked: Asked,
+    caller: Caller,
 }
 
 type Answered<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
@@ -160,9 +198,10 @@ impl UnaryService<Bytes> for Unary {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Answered<Bytes> {
         let (app, path, asked) = (Arc::clone(&self.app), self.path, self.asked);
+        let caller = self.caller.clone();
         Box::pin(async move {
             let message = request.into_inner();
-            let reply = answer_unary(&app, path, message, asked).await?;
+            let reply = answer_unary(&app, path, message, asked, &caller).await?;
             Ok(tonic::Response::new(reply))
         })
     }
@@ -173,6 +212,7 @@ async fn answer_unary(
     path: &str,
     message: Bytes,
     asked: Asked,
+    caller: &Caller,
 ) -> Result<Bytes, Status> {
     let (service, method) = path.rsplit_once('/').unwrap_or_default();
     if service == "/grpc.health.v1.Health" {
@@ -222,8 +262,10 @@ async fn answer_unary(
             let query: ModelRequest = decode(message)?;
             encode(&describe::statistics(app, &query)?)
         }
-        "RepositoryModelLoad" => encode(&repository::load(app, decode(message)?).await?),
-        "RepositoryModelUnload" => encode(&repository::unload(app, decode(message)?).await?),
+        "RepositoryModelLoad" => encode(&repository::load(app, caller, decode(message)?).await?),
+        "RepositoryModelUnload" => {
+            encode(&repository::unload(app, caller, decode(message)?).await?)
+        }
         "RepositoryIndex" => {
             let query: RepositoryIndexRequest = decode(message)?;
             encode(&describe::repository_index(app, query.ready))
@@ -236,6 +278,7 @@ async fn answer_unary(
 struct StreamInfer {
     app: Arc<App>,
     asked: Asked,
+    caller: Caller,
 }
 
 impl StreamingService<Bytes> for StreamInfer {
@@ -244,7 +287,8 @@ impl StreamingService<Bytes> for StreamInfer {
     type Future = Answered<Answers>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Answered<Answers> {
-        let stream = InferStream::new(Arc::clone(&self.app), request.into_inner(), self.asked);
+        let (app, caller) = (Arc::clone(&self.app), self.caller.clone());
+        let stream = InferStream::new(app, request.into_inner(), self.asked, caller);
         Box::pin(async move { Ok(tonic::Response::new(stream.answers())) })
     }
 }

@@ -5,6 +5,7 @@ use tonic::{Code, Status};
 
 use crate::features::value::shorten;
 use crate::infer::error::{InferError, Kind};
+use crate::serve::auth::Denial;
 
 /// How long a message may be, in characters. It travels in a header, and clients cut a connection
 /// off whose headers are over 8 KiB; a character can take twelve bytes there.
@@ -39,12 +40,34 @@ pub fn of(error: InferError) -> Status {
             (Code::Internal, None)
         }
     };
-    let Some(seconds) = retry_after_s else {
-        return Status::new(code, message);
-    };
+    match retry_after_s {
+        Some(seconds) => {
+            let message = format!("{message}; try again in {seconds} s");
+            Status::with_metadata(code, message, try_again_in(seconds))
+        }
+        None => Status::new(code, message),
+    }
+}
+
+fn try_again_in(seconds: u32) -> MetadataMap {
     let mut metadata = MetadataMap::new();
     let milliseconds = MetadataValue::from(u64::from(seconds) * 1000);
     metadata.insert(RETRY_PUSHBACK, milliseconds);
-    let message = format!("{message}; try again in {seconds} s");
-    Status::with_metadata(code, message, metadata)
+    metadata
+}
+
+/// The status of a call that its caller may not make, or not now.
+pub fn denied(denial: &Denial) -> Status {
+    let message = denial.to_string();
+    match denial {
+        Denial::Missing | Denial::Unknown | Denial::Revoked { .. } | Denial::Expired { .. } => {
+            Status::unauthenticated(message)
+        }
+        Denial::Scope { .. } => Status::permission_denied(message),
+        Denial::Rate { .. } => {
+            let seconds = denial.retry_after_s().unwrap_or(1);
+            let metadata = try_again_in(seconds);
+            Status::with_metadata(Code::ResourceExhausted, message, metadata)
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! are several streams, or calls of ModelInfer.
 //!
 //! A request that is refused is answered with its `error_message`, and the stream goes on. It ends
-//! when the client ends it, when a message is over the limit, and, soon after the server has begun
+//! when the client ends it, when its API key may not have another answer, when a message is over the limit, and, soon after the server has begun
 //! to stop, when no request has arrived for a moment: with UNAVAILABLE then, so that the client
 //! opens another one elsewhere.
 
@@ -26,6 +26,7 @@ use super::messages::{
 };
 use super::{bounds, infer, service, status};
 use crate::serve::App;
+use crate::serve::auth::{Caller, Denial, Scope};
 
 /// Messages on their way to the client.
 pub type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -39,14 +40,24 @@ pub struct InferStream {
     requests: Streaming<Bytes>,
     /// Of the stream as a whole.
     asked: Asked,
+    caller: Caller,
+    /// Whether a request has been answered: the first was admitted with the call.
+    has_answered: bool,
 }
 
 impl InferStream {
-    pub fn new(app: Arc<App>, requests: Streaming<Bytes>, asked: Asked) -> InferStream {
+    pub fn new(
+        app: Arc<App>,
+        requests: Streaming<Bytes>,
+        asked: Asked,
+        caller: Caller,
+    ) -> InferStream {
         InferStream {
             app,
             requests,
             asked,
+            caller,
+            has_answered: false,
         }
     }
 
@@ -56,6 +67,9 @@ impl InferStream {
             let mut stream = stream?;
             match stream.next_request().await {
                 Ok(Some(message)) => {
+                    if let Err(denial) = stream.admit() {
+                        return Some((Err(status::denied(&denial)), None));
+                    }
                     let answer = encode(&stream.answer(message).await);
                     Some((Ok(answer), Some(stream)))
                 }
@@ -63,6 +77,15 @@ impl InferStream {
                 Err(status) => Some((Err(status), None)),
             }
         }))
+    }
+
+    /// Whether the caller may have another answer: each is a request like any other.
+    fn admit(&mut self) -> Result<(), Denial> {
+        if !self.has_answered {
+            self.has_answered = true;
+            return Ok(());
+        }
+        self.app.auth.admit_again(&self.caller, Scope::Score)
     }
 
     async fn next_request(&mut self) -> Result<Option<Bytes>, Status> {

@@ -114,6 +114,15 @@ impl SizeLimit {
         }
     }
 
+    /// For the files of a version of a model.
+    pub fn upload(app: &App) -> SizeLimit {
+        let bytes = app.config.repository.max_upload_bytes;
+        SizeLimit {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            setting: "repository.max_upload_bytes",
+        }
+    }
+
     /// For observations that are joined with history.
     pub fn observations(app: &App) -> SizeLimit {
         SizeLimit {
@@ -220,7 +229,19 @@ where
     })
 }
 
-async fn too_large<B>(mut body: B, limit: SizeLimit) -> ApiError
+async fn too_large<B>(body: B, limit: SizeLimit) -> ApiError
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let error = limit.exceeded("it is");
+    match discard(body).await {
+        true => error,
+        false => error.closing(),
+    }
+}
+
+/// Reads what is left of a body and throws it away, within limits; whether that was all of it.
+pub async fn discard<B>(mut body: B) -> bool
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -234,9 +255,6 @@ where
         }
         true
     };
-    let whole = tokio::time::timeout(MAX_DISCARD_TIME, discard)
-        .await
-        .unwrap_or(false);
-    let error = limit.exceeded("it is");
-    if whole { error } else { error.closing() }
+    let discarded = tokio::time::timeout(MAX_DISCARD_TIME, discard).await;
+    discarded.unwrap_or(false)
 }

@@ -105,10 +105,10 @@ pub async fn describe(
     let profile = &snapshot.profile;
 
     let mut features = BTreeMap::new();
-    for (name, stored) in &profile.features {
+    for (name, stored) in profile.iter() {
         let as_of = Some(clock::to_rfc3339(stored.as_of_us));
         let value = stored.value.to_json();
-        features.insert(name.clone(), FeatureReply { value, as_of });
+        features.insert(name.to_owned(), FeatureReply { value, as_of });
     }
     let needed = vec![true; view.features().len()];
     let context: Vec<(usize, Value)> = view.request_time(now_us).collect();

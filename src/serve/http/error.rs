@@ -26,6 +26,10 @@ pub struct ErrorBody {
     pub error: String,
 }
 
+/// In the extensions of a refusal: its message, for whoever records it.
+#[derive(Clone)]
+pub struct Said(pub String);
+
 /// A refusal.
 #[derive(Debug)]
 pub struct ApiError {
@@ -72,6 +76,11 @@ impl ApiError {
         error
     }
 
+    /// Whether it is the caller's to mend.
+    pub fn is_callers(&self) -> bool {
+        self.status.is_client_error()
+    }
+
     /// What the caller is told.
     pub fn into_message(self) -> String {
         self.message
@@ -107,13 +116,11 @@ impl IntoResponse for ApiError {
                 "request failed"
             );
         }
-        let mut response = (
-            self.status,
-            Json(ErrorBody {
-                error: self.message,
-            }),
-        )
-            .into_response();
+        let body = ErrorBody {
+            error: self.message.clone(),
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Said(self.message));
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()

@@ -2,53 +2,72 @@
 //! render.
 //!
 //! * [`stack`] – a request's way in and its answer's way out.
+//! * [`protected`], [`guard`] – who may use which route, and what is recorded.
 //! * [`error`] – what every refusal looks like.
 //! * [`body`], [`path`], [`call`] – reading request bodies within limits, path parameters, deadlines.
-//! * [`compression`] – bodies in gzip and deflate.
-//! * [`score`], [`outcomes`], [`customers`], [`events`], [`features`], [`push`], [`models`] – `/v1`.
+//! * [`compression`], [`multipart`] – bodies in gzip and deflate, and in parts.
+//! * [`score`], [`outcomes`], [`customers`], [`events`], [`features`], [`push`], [`models`], [`deploy`],
+//!   [`rollout`] – `/v1`.
 //! * [`inference`], [`infer`], [`repository`] – `/v2`, the Open Inference Protocol.
 //! * [`invocations`] – `/invocations`, as MLflow's scoring server has it.
 //! * [`operation`] – health, metrics, documentation.
+//! * [`audit`] – the last administrative acts.
 
+pub mod audit;
 pub mod backfill;
 pub mod body;
 pub mod call;
 pub mod compression;
 pub mod customers;
+pub mod deploy;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod guard;
 pub mod infer;
 pub mod inference;
 pub mod invocations;
 pub mod models;
+pub mod multipart;
 pub mod operation;
 pub mod outcomes;
 pub mod path;
+pub mod protected;
 pub mod push;
 pub mod reload;
 pub mod repository;
+pub mod rollout;
 pub mod score;
 pub mod stack;
 pub mod training_sets;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::middleware;
 use axum::routing::get;
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::error::ApiError;
+use self::guard::Guard;
+use self::protected::Routes;
 use super::App;
+use super::auth::{Access, Scope};
 use crate::features::value::shorten;
+
+const PUBLIC: Access = Access::Public;
+const SCORE: Access = Access::Needs(Scope::Score);
+const FEEDBACK: Access = Access::Needs(Scope::Feedback);
+const DATA: Access = Access::Needs(Scope::Data);
+const DEPLOY: Access = Access::Needs(Scope::Deploy);
+const ADMIN: Access = Access::Needs(Scope::Admin);
+
+/// What an inference asks for, whichever lane of [`stack`] it takes.
+pub const INFERENCE: Access = SCORE;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -59,61 +78,78 @@ use crate::features::value::shorten;
 ))]
 struct ApiDoc;
 
-/// The routes together with their description; a route cannot be in one and not in the other.
-fn documented_routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(ApiDoc::openapi())
-        .routes(routes!(score::score))
-        .routes(routes!(outcomes::record_outcome))
-        .routes(routes!(
-            customers::get_customer,
-            customers::put_customer,
-            customers::delete_customer
-        ))
-        .routes(routes!(events::post_events))
-        .routes(routes!(push::push_features))
-        .routes(routes!(
-            features::get_features,
-            features::put_features,
-            features::delete_features
-        ))
-        // The same for composite keys, which no single path of the description covers.
-        .route(
-            "/v1/features/{view}/{key}/{*more}",
-            get(features::get_features)
-                .put(features::put_features)
-                .delete(features::delete_features),
+/// The routes together with their description and with what they ask for; a route cannot be in one and
+/// not in the others.
+fn protected_routes() -> Routes {
+    // What composite keys need, which no single path of the description covers.
+    let with_composite_keys = get(features::get_features)
+        .put(features::put_features)
+        .delete(features::delete_features);
+    Routes::new(ApiDoc::openapi())
+        .add(SCORE, routes!(score::score))
+        .add(FEEDBACK, routes!(outcomes::record_outcome))
+        .add(
+            DATA,
+            routes!(
+                customers::get_customer,
+                customers::put_customer,
+                customers::delete_customer
+            ),
         )
-        .routes(routes!(training_sets::make_training_set))
-        .routes(routes!(backfill::backfill))
-        .routes(routes!(reload::reload))
-        .routes(routes!(models::list_models))
-        .routes(routes!(inference::server_metadata))
-        .routes(routes!(inference::server_live))
-        .routes(routes!(inference::server_ready))
-        .routes(routes!(
-            repository::repository_index,
-            repository::show_repository_index
-        ))
-        .routes(routes!(repository::load_model))
-        .routes(routes!(repository::unload_model))
-        .routes(routes!(inference::model_metadata))
-        .routes(routes!(inference::model_version_metadata))
-        .routes(routes!(inference::model_ready))
-        .routes(routes!(inference::model_version_ready))
-        .routes(routes!(inference::model_config))
-        .routes(routes!(inference::model_version_config))
-        .routes(routes!(inference::all_statistics))
-        .routes(routes!(inference::model_statistics))
-        .routes(routes!(inference::model_version_statistics))
-        .routes(routes!(infer::model_infer))
-        .routes(routes!(infer::model_version_infer))
-        .routes(routes!(invocations::invocations))
-        .routes(routes!(invocations::ping))
-        .routes(routes!(invocations::health))
-        .routes(routes!(invocations::version))
-        .routes(routes!(operation::livez))
-        .routes(routes!(operation::readyz))
-        .routes(routes!(operation::metrics))
+        .add(DATA, routes!(events::post_events))
+        .add(DATA, routes!(push::push_features))
+        .add(
+            DATA,
+            routes!(
+                features::get_features,
+                features::put_features,
+                features::delete_features
+            ),
+        )
+        .add_undocumented(
+            DATA,
+            "/v1/features/{view}/{key}/{*more}",
+            &[Method::GET, Method::PUT, Method::DELETE],
+            with_composite_keys,
+        )
+        .add(DATA, routes!(training_sets::make_training_set))
+        .add(DEPLOY, routes!(backfill::backfill))
+        .add(DEPLOY, routes!(reload::reload))
+        .add(DEPLOY, routes!(models::list_models))
+        .add(DEPLOY, routes!(models::show_model))
+        .add(DEPLOY, routes!(rollout::roll_out))
+        .add(DEPLOY, routes!(deploy::deploy_version))
+        .add(SCORE, routes!(inference::server_metadata))
+        .add(PUBLIC, routes!(inference::server_live))
+        .add(PUBLIC, routes!(inference::server_ready))
+        .add_read_only(
+            DEPLOY,
+            routes!(
+                repository::repository_index,
+                repository::show_repository_index
+            ),
+        )
+        .add(DEPLOY, routes!(repository::load_model))
+        .add(DEPLOY, routes!(repository::unload_model))
+        .add(SCORE, routes!(inference::model_metadata))
+        .add(SCORE, routes!(inference::model_version_metadata))
+        .add(SCORE, routes!(inference::model_ready))
+        .add(SCORE, routes!(inference::model_version_ready))
+        .add(SCORE, routes!(inference::model_config))
+        .add(SCORE, routes!(inference::model_version_config))
+        .add(SCORE, routes!(inference::all_statistics))
+        .add(SCORE, routes!(inference::model_statistics))
+        .add(SCORE, routes!(inference::model_version_statistics))
+        .add(INFERENCE, routes!(infer::model_infer))
+        .add(INFERENCE, routes!(infer::model_version_infer))
+        .add(SCORE, routes!(invocations::invocations))
+        .add(PUBLIC, routes!(invocations::ping))
+        .add(PUBLIC, routes!(invocations::health))
+        .add(SCORE, routes!(invocations::version))
+        .add(PUBLIC, routes!(operation::livez))
+        .add(PUBLIC, routes!(operation::readyz))
+        .add(ADMIN, routes!(operation::metrics))
+        .add(ADMIN, routes!(audit::last_acts))
 }
 
 /// The OpenAPI description of all routes, as pretty JSON.
@@ -121,19 +157,35 @@ fn documented_routes() -> OpenApiRouter<Arc<App>> {
 /// # Errors
 /// When the description cannot be written as JSON.
 pub fn openapi_json() -> Result<String, serde_json::Error> {
-    let (_, openapi) = documented_routes().split_for_parts();
+    let (_, openapi, _) = protected_routes().finish();
     serde_json::to_string_pretty(&openapi)
+}
+
+/// Whether it is said of every route which scope it needs.
+///
+/// # Errors
+/// The route of which it is not.
+pub fn check_routes() -> Result<(), String> {
+    let (_, openapi, table) = protected_routes().finish();
+    protected::check(&openapi, &table)
 }
 
 /// All routes; [`stack::Stack`] is what stands before them.
 pub fn router(app: Arc<App>) -> Router {
-    let (routes, openapi) = documented_routes().split_for_parts();
+    let (routes, openapi, mut table) = protected_routes().finish();
+    for path in ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json"] {
+        table.open(path);
+    }
+    let guarded = Arc::new(Guard {
+        app: Arc::clone(&app),
+        table,
+    });
     routes
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
         // Outermost, so that every answer is counted, refusals included.
-        .layer(middleware::from_fn(measure))
+        .layer(middleware::from_fn_with_state(guarded, guard::guard))
         .with_state(app)
 }
 
@@ -151,21 +203,4 @@ async fn wrong_method(State(_): State<Arc<App>>, method: Method) -> ApiError {
             shorten(method.as_str(), 20)
         ),
     )
-}
-
-/// Counts and times every request by its route, never by its path.
-async fn measure(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = match route {
-        Some(route) => metrics::SharedString::from(route.as_str().to_owned()),
-        None => metrics::SharedString::const_str("none"),
-    };
-    metrics::histogram!("bellwether_http_seconds", "route" => route.clone())
-        .record(started.elapsed());
-    let status = metrics::SharedString::from(response.status().as_str().to_owned());
-    metrics::counter!("bellwether_http_requests_total", "route" => route, "status" => status)
-        .increment(1);
-    response
 }

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::models::describe;
+use crate::models::{comparison, describe};
 use crate::serve::App;
 
 /// The state of the server.
@@ -69,6 +69,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     describe::publish_statistics(&app.scorer.repository);
+    let catalog = app.scorer.repository.catalog();
+    app.published_roles.publish(&catalog);
+    comparison::metrics::publish(&catalog, &app.config.rollout.guardrails());
     metrics::gauge!("bellwether_requests_in_flight").set(app.admission.in_flight() as f64);
     metrics::gauge!("bellwether_requests_waiting").set(app.admission.waiting() as f64);
     (content_type, app.metrics.render())

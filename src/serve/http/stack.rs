@@ -25,6 +25,7 @@ use metrics::{Counter, Histogram};
 use tower_service::Service as _;
 
 use super::infer::infer;
+use super::{INFERENCE, guard};
 use crate::serve::App;
 
 /// Serves the requests of a connection; clones share everything.
@@ -122,8 +123,12 @@ impl hyper::service::Service<Request<Incoming>> for Stack {
                 None => &metrics.champion,
                 Some(_) => &metrics.version,
             };
-            let answered = infer(&app, name, version, started, &head.headers, body).await;
-            let response = answered.unwrap_or_else(IntoResponse::into_response);
+            let response = match app.auth.admit(&head.headers, INFERENCE) {
+                Ok(_) => infer(&app, name, version, started, &head.headers, body)
+                    .await
+                    .unwrap_or_else(IntoResponse::into_response),
+                Err(denial) => guard::refuse(&denial, &head.headers, Body::new(body)).await,
+            };
             route.count(started, response.status());
             Ok(part(&app, response))
         })

@@ -11,13 +11,18 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::rows::{RowWrite, Rows};
 use crate::features::view::View;
 use crate::store::entity::Entity;
+use crate::store::memory::allocated;
 use crate::store::{Snapshot, StoreError};
 
 /// How many shards; two threads meet in one now and then only.
 const SHARDS: usize = 64;
 
-/// What a cached entity costs beside its key and its contents: the slot and its place in the index.
-const SLOT_BYTES: usize = size_of::<Slot>() + 2 * size_of::<(Arc<[u8]>, usize)>() + 32;
+/// What a cached entity costs beside its key and its contents: the slot, with what the list of slots has
+/// in reserve, and its place in the index, which is a little more than half full on the average.
+const SLOT_BYTES: usize = size_of::<Slot>() * 17 / 16 + 2 * size_of::<(Arc<[u8]>, u32)>();
+
+/// What a shared key has beside its bytes.
+const KEY_BYTES: usize = 2 * size_of::<usize>();
 
 /// The whole cache.
 pub struct Cache {
@@ -39,15 +44,15 @@ struct Slot {
     writing: bool,
     /// Used since the eviction last came by.
     used: bool,
-    bytes: usize,
+    bytes: u32,
 }
 
 /// A part of the cache. Slots keep their place for as long as they are there.
 #[derive(Default)]
 pub struct Shard {
-    index: HashMap<Arc<[u8]>, usize>,
+    index: HashMap<Arc<[u8]>, u32>,
     slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     hand: usize,
     bytes: usize,
     dirty: usize,
@@ -116,9 +121,10 @@ impl Slot {
         Arc::ptr_eq(&self.view, view) || self.view.digest == view.digest
     }
 
-    fn size(&self) -> usize {
+    fn size(&self) -> u32 {
         let entity = self.entity.as_ref().map_or(0, Entity::heap_bytes);
-        SLOT_BYTES + self.row_key.len() + entity
+        let bytes = SLOT_BYTES + allocated(KEY_BYTES + self.row_key.len()) + entity;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     fn value(&self) -> Option<Vec<u8>> {
@@ -171,14 +177,14 @@ impl Shard {
         &mut self,
         row_key: &[u8],
         view: &Arc<View>,
-        entity: &Entity,
+        entity: Entity,
         version: u64,
     ) -> bool {
         if self.version != version {
             return false;
         }
         if let Some(&place) = self.index.get(row_key) {
-            let Some(slot) = &self.slots[place] else {
+            let Some(slot) = &self.slots[place as usize] else {
                 return true;
             };
             if slot.dirty || slot.writing || slot.is_under(view) {
@@ -187,7 +193,7 @@ impl Shard {
             // It is there under another view, and no newer.
             self.remove(place);
         }
-        self.insert(row_key, view, Some(entity.clone()));
+        self.insert(row_key, view, Some(entity));
         true
     }
 
@@ -212,16 +218,17 @@ impl Shard {
             self.insert(row_key, view, entity);
         }
         let place = self.index.get(row_key).copied();
-        let slot = place.and_then(|place| self.slots.get_mut(place)?.as_mut());
+        let slot = place.and_then(|place| self.slots.get_mut(place as usize)?.as_mut());
         let Some(slot) = slot else {
             return Err(StoreError::Io("an entity left the cache early".to_owned()));
         };
         if !slot.is_under(view) {
-            slot.entity = if slot.dirty || slot.writing {
+            let entity = if slot.dirty || slot.writing {
                 slot.under(view)?
             } else {
                 read_row(rows, row_key, view)?
             };
+            slot.entity = to_keep(entity);
         }
         slot.view = Arc::clone(view);
         slot.used = true;
@@ -232,7 +239,7 @@ impl Shard {
         self.version += u64::from(changed);
         let before = slot.bytes;
         slot.bytes = slot.size();
-        self.bytes = self.bytes - before + slot.bytes;
+        self.bytes = self.bytes - before as usize + slot.bytes as usize;
         Ok(result)
     }
 
@@ -255,7 +262,7 @@ impl Shard {
                 slot.dirty = false;
                 self.dirty -= 1;
             }
-            self.remove(self.hand);
+            self.remove(self.hand as u32);
         }
         Ok(())
     }
@@ -300,7 +307,7 @@ impl Shard {
 
     fn slot(&mut self, row_key: &[u8]) -> Option<&mut Slot> {
         let place = *self.index.get(row_key)?;
-        self.slots[place].as_mut()
+        self.slots[place as usize].as_mut()
     }
 
     fn insert(&mut self, row_key: &[u8], view: &Arc<View>, entity: Option<Entity>) {
@@ -308,31 +315,48 @@ impl Shard {
         let mut slot = Slot {
             row_key: Arc::clone(&row_key),
             view: Arc::clone(view),
-            entity,
+            entity: to_keep(entity),
             dirty: false,
             writing: false,
             used: true,
             bytes: 0,
         };
         slot.bytes = slot.size();
-        self.bytes += slot.bytes;
+        self.bytes += slot.bytes as usize;
         let place = if let Some(place) = self.free.pop() {
-            self.slots[place] = Some(slot);
+            self.slots[place as usize] = Some(slot);
             place
         } else {
+            self.make_room();
             self.slots.push(Some(slot));
-            self.slots.len() - 1
+            // Four thousand million slots take more memory than there is.
+            (self.slots.len() - 1) as u32
         };
         self.index.insert(row_key, place);
     }
 
-    fn remove(&mut self, place: usize) {
-        if let Some(slot) = self.slots[place].take() {
+    /// Doubling, as a vector does by itself, would leave a quarter of the slots unused on the average.
+    fn make_room(&mut self) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(16 + self.slots.len() / 8);
+        }
+    }
+
+    fn remove(&mut self, place: u32) {
+        if let Some(slot) = self.slots[place as usize].take() {
             self.index.remove(&slot.row_key);
-            self.bytes -= slot.bytes;
+            self.bytes -= slot.bytes as usize;
             self.free.push(place);
         }
     }
+}
+
+/// What stays in memory is read more than once, so its windows are made quick to read.
+fn to_keep(mut entity: Option<Entity>) -> Option<Entity> {
+    if let Some(entity) = &mut entity {
+        entity.windows.condense();
+    }
+    entity
 }
 
 /// Reads an entity from its row.

@@ -11,11 +11,14 @@ use metrics::{gauge, histogram};
 use tokio::sync::oneshot;
 
 use super::Inner;
-use super::rows::RowWrite;
+use super::rows::{CHECKPOINT_WAITS_AT, RowWrite};
 use crate::store::StoreError;
 
 /// Entities that are encoded while their shard is locked, and then written together.
 const TAKEN_AT_ONCE: usize = 64;
+
+/// How long the rows of before may take to make room.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How long to wait after a checkpoint failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -142,10 +145,13 @@ impl Inner {
         gauge!("bellwether_store_entities_cached").set(usage.entities as f64);
         gauge!("bellwether_store_cache_bytes").set(usage.bytes as f64);
         gauge!("bellwether_store_entities_dirty").set(usage.dirty as f64);
+        gauge!("bellwether_store_event_ids_bytes").set(self.recent.bytes() as f64);
         if nothing_new {
             return Ok(());
         }
         let written = self.write_changed().and_then(|()| {
+            // Now it is most.
+            gauge!("bellwether_store_rows_bytes").set(self.rows.bytes() as f64);
             self.recent.sync()?;
             self.rows.commit(mark)
         });
@@ -172,6 +178,7 @@ impl Inner {
                 if taken.is_empty() {
                     continue;
                 }
+                self.rows.wait_for_room(CHECKPOINT_WAITS_AT, LONGEST_WAIT);
                 let written = self.rows.put_all(taken.iter().map(|(_, row)| row));
                 let places = taken.iter().map(|(place, _)| *place);
                 self.cache.lock(shard).written(places, written.is_ok());

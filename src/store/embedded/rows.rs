@@ -6,6 +6,7 @@
 //! disk, so is everything that was written before it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
@@ -16,6 +17,14 @@ use crate::store::{StoreError, Watermark};
 const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Memory for rows that are not yet sorted into files, in bytes.
 const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Rows that may wait in memory to be sorted into files before writers are made to wait, in bytes. The
+/// tree itself has no such bound: behind a long compaction they would pile up.
+pub const CHECKPOINT_WAITS_AT: u64 = 3 * MEMTABLE_BYTES;
+/// The same for whoever applies changes, whose entities may have to make room for others: later, so that
+/// a checkpoint does not hold him up.
+pub const CHANGES_WAIT_AT: u64 = 6 * MEMTABLE_BYTES;
+/// How often a writer that waits looks again.
+const ROOM_POLL: Duration = Duration::from_millis(5);
 /// Journal kept at most, in bytes; it is read at every open.
 const JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// Names of views begin with a letter.
@@ -75,6 +84,15 @@ impl Rows {
 
     pub fn get(&self, row_key: &[u8]) -> Result<Option<Slice>, StoreError> {
         self.entities.get(row_key).map_err(io_error)
+    }
+
+    /// Waits until at most `bytes` of rows wait in memory to be sorted into files; not longer than
+    /// `at_most`, because a disk that fails is for the write to tell.
+    pub fn wait_for_room(&self, bytes: u64, at_most: Duration) {
+        let started = Instant::now();
+        while self.database.write_buffer_size() > bytes && started.elapsed() < at_most {
+            std::thread::sleep(ROOM_POLL);
+        }
     }
 
     /// Writes one row, or removes it.
@@ -138,6 +156,11 @@ impl Rows {
             },
             known_at_us: i64::from_be_bytes(known_at_us),
         })
+    }
+
+    /// Bytes in memory: blocks that were read, and rows that are not yet in files.
+    pub fn bytes(&self) -> u64 {
+        self.database.cache_size() + self.database.write_buffer_size()
     }
 
     /// Every row of a view as it is now, key by key: the entity's key and its value.

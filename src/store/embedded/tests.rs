@@ -13,8 +13,9 @@ use super::*;
 use crate::features::change::{Change, Event, KeyColumn, ProfileUpdate, Removal, What};
 use crate::features::value::Value;
 use crate::features::views::Views;
+use crate::features::windows::MAX_PENDING;
 use crate::ingest::route::route;
-use crate::store::entity::named_value;
+use crate::store::entity::{Action, named_value};
 
 const HOUR_US: i64 = 3_600_000_000;
 const START_US: i64 = 1_700_000_000_000_000;
@@ -456,13 +457,12 @@ fn rows_of_older_data_directories_are_read() {
         let options = fjall::KeyspaceCreateOptions::default;
         let profiles = database.keyspace("profiles", options).unwrap();
         let mut entity = Entity::default();
-        let mut profile = crate::store::Profile::default();
-        let value = crate::store::StoredValue {
-            value: Value::Int64(5),
-            as_of_us: START_US,
+        let update = ProfileUpdate {
+            occurred_at_us: START_US,
+            features: vec![named_value("tenure", &Value::Int64(5))],
+            ..ProfileUpdate::default()
         };
-        profile.set("tenure".to_owned(), value);
-        entity.profile = Arc::new(profile);
+        entity.fold(&view, &Action::Update(&update), 0, START_US);
         profiles
             .insert(row_key("customer", "C-1"), entity.encode(&view))
             .unwrap();
@@ -473,6 +473,160 @@ fn rows_of_older_data_directories_are_read() {
     let found = read(&store, &view, "C-1", START_US).unwrap();
     assert_eq!(found.profile.get("tenure").unwrap().value, Value::Int64(5));
     assert_eq!(state(&store, &view).len(), 1);
+}
+
+#[test]
+fn a_damaged_row_concerns_its_entity_only_until_that_is_removed() {
+    let views = views(CUSTOMER);
+    let view = view(&views);
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new();
+    let store = open(dir.path(), 1 << 20);
+    let row = row_key("customer", "C-1");
+    store.inner.rows.put(&row, Some(vec![0xFF; 9])).unwrap();
+
+    let first = log.push(vec![
+        update("C-1", 1, START_US),
+        update("C-2", 2, START_US),
+        ticket("C-1", "E-1", START_US),
+    ]);
+    let applied = log.apply(first, &store, &views);
+    for refused in [&applied[0], &applied[2]] {
+        assert!(
+            matches!(refused, Applied::Refused(why) if why.contains("customer is damaged")),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(applied[1], Applied::Done);
+    let damaged = store.inner.read(&view, "C-1", START_US);
+    assert!(matches!(damaged, Err(StoreError::Damaged { .. })));
+    assert!(read(&store, &view, "C-2", START_US).is_some());
+    store.inner.checkpoint().unwrap();
+
+    // Removed, it begins anew; the event that was refused may come again.
+    let second = log.push(vec![
+        removal("C-1"),
+        ticket("C-1", "E-1", START_US),
+        update("C-1", 7, START_US),
+    ]);
+    assert_eq!(log.apply(second, &store, &views), vec![Applied::Done; 3]);
+    drop(store);
+    let store = open(dir.path(), 1 << 20);
+    let found = read(&store, &view, "C-1", START_US).unwrap();
+    assert_eq!(found.windows, [Value::Int64(1)]);
+    assert_eq!(found.profile.get("tenure").unwrap().value, Value::Int64(7));
+}
+
+#[test]
+fn an_event_that_was_refused_counts_when_it_is_sent_again() {
+    let views = views(CUSTOMER);
+    let view = view(&views);
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::new();
+    let store = open(dir.path(), 1 << 20);
+    // As many events in the future as are kept, and one more.
+    let id = |number: usize| format!("E-{number}");
+    let future = (0..=MAX_PENDING).map(|number| ticket("C-1", &id(number), START_US + HOUR_US));
+    let batch = log.push(future.collect());
+    let applied = log.apply(batch, &store, &views);
+    assert_eq!(applied[..MAX_PENDING], vec![Applied::Done; MAX_PENDING]);
+    assert!(
+        matches!(&applied[MAX_PENDING], Applied::Refused(why) if why.contains("in the future"))
+    );
+
+    log.known_at_us += 2 * HOUR_US;
+    let late = ticket("C-1", &id(MAX_PENDING), START_US + HOUR_US);
+    let batch = log.push(vec![late.clone(), late]);
+    let applied = log.apply(batch, &store, &views);
+    assert_eq!(applied, [Applied::Done, Applied::Duplicate]);
+    let found = read(&store, &view, "C-1", log.known_at_us).unwrap();
+    assert_eq!(found.windows, [Value::Int64(MAX_PENDING as i64 + 1)]);
+}
+
+#[test]
+fn features_are_kept_whatever_the_view_knows_of_them() {
+    // "zeal" and "able" were declared once, "tenure" is.
+    let views = views(CUSTOMER);
+    let view = view(&views);
+    let dir = tempfile::tempdir().unwrap();
+    let mut entity = Entity::default();
+    let write = |entity: &mut Entity, name: &str, value: Value, occurred_at_us: i64| {
+        let update = ProfileUpdate {
+            occurred_at_us,
+            features: vec![named_value(name, &value)],
+            ..ProfileUpdate::default()
+        };
+        entity.fold(&view, &Action::Update(&update), 1, START_US);
+    };
+    write(
+        &mut entity,
+        "zeal",
+        Value::String("ä".repeat(300)),
+        START_US,
+    );
+    write(&mut entity, "tenure", Value::Int64(i64::MIN), i64::MAX);
+    write(&mut entity, "able", Value::Bool(true), i64::MIN);
+    write(&mut entity, "empty", Value::Null, 0);
+    write(&mut entity, "half", Value::Float64(-0.5), -1);
+    let store = open(dir.path(), 1 << 20);
+    let row = row_key("customer", "C-1");
+    store
+        .inner
+        .rows
+        .put(&row, Some(entity.encode(&view)))
+        .unwrap();
+    let found = read(&store, &view, "C-1", START_US).unwrap();
+    let features: Vec<_> = found
+        .profile
+        .iter()
+        .map(|(name, stored)| (name, stored.value.clone(), stored.as_of_us))
+        .collect();
+    let expected = [
+        ("able", Value::Bool(true), i64::MIN),
+        ("empty", Value::Null, 0),
+        ("half", Value::Float64(-0.5), -1),
+        ("tenure", Value::Int64(i64::MIN), i64::MAX),
+        ("zeal", Value::String("ä".repeat(300)), START_US),
+    ];
+    assert_eq!(features, expected);
+    assert_eq!(
+        Entity::decode(&view, &entity.encode(&view)).unwrap(),
+        entity
+    );
+    // An older value does not replace a newer one.
+    write(&mut entity, "tenure", Value::Int64(1), i64::MAX - 1);
+    assert_eq!(
+        Entity::decode(&view, &entity.encode(&view)).unwrap(),
+        entity
+    );
+    let tenure = entity.snapshot(&view, START_US).profile;
+    assert_eq!(tenure.get("tenure").unwrap().value, Value::Int64(i64::MIN));
+}
+
+#[test]
+fn an_entity_of_ten_features_and_ten_windows_is_small() {
+    let mut text = "[view]\nname = \"customer\"\nentity = \"customer_id\"\n".to_owned();
+    for index in 0..10 {
+        let kind = if index % 5 == 0 { "string" } else { "float64" };
+        text += &format!("[[feature]]\nname = \"stored_{index}\"\ntype = \"{kind}\"\n");
+    }
+    let views = views(&text);
+    let view = view(&views);
+    let mut entity = Entity::default();
+    let features = (0..10).map(|index| {
+        let value = match index % 5 {
+            0 => Value::String("month-to-month".to_owned()),
+            _ => Value::Float64(f64::from(index) + 0.3),
+        };
+        named_value(&format!("stored_{index}"), &value)
+    });
+    let update = ProfileUpdate {
+        occurred_at_us: START_US,
+        features: features.collect(),
+        ..ProfileUpdate::default()
+    };
+    entity.fold(&view, &Action::Update(&update), 1, START_US);
+    assert!(entity.heap_bytes() <= 160, "{} bytes", entity.heap_bytes());
 }
 
 #[test]

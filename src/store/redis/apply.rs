@@ -13,7 +13,7 @@ use ::redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerE
 
 use super::layout::{Layout, Mark, Marks, encode};
 use super::{RedisStore, decode};
-use crate::features::change::EventIdentity;
+use crate::features::change::{EventIdentity, REMEMBERED_US};
 use crate::features::view::View;
 use crate::store::entity::{Action, Applied, Entity};
 use crate::store::{Batch, StoreError, Work};
@@ -28,8 +28,8 @@ const MAX_ATTEMPTS: u32 = 64;
 /// The longest pause before another attempt.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long an event is remembered, and the marks of a removed entity are kept.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// For how many seconds an event is remembered, and the marks of a removed entity are kept.
+const REMEMBERED_SECONDS: i64 = REMEMBERED_US / 1_000_000;
 
 /// Keys: the entity, then its new events. Arguments: the version it was read with (empty: it was not
 /// there), its new value, for how many seconds (0: for ever), what to write for each event, for how many
@@ -288,7 +288,7 @@ fn is_recent(text: &[u8], now_us: i64) -> bool {
         .ok()
         .and_then(|text| text.parse::<i64>().ok());
     let age_us = now_us.saturating_sub(known_at_us.unwrap_or(now_us));
-    i128::from(age_us) < REMEMBERED.as_micros().cast_signed()
+    age_us < REMEMBERED_US
 }
 
 /// No two writes have the same, whichever server makes them.
@@ -315,12 +315,12 @@ fn invocation(script: &Script, part: &Part<'_>, write: &Write, known_at_us: i64)
         .arg(&write.version)
         .arg(&write.value)
         .arg(if write.is_removal {
-            REMEMBERED.as_secs()
+            REMEMBERED_SECONDS
         } else {
             0
         })
         .arg(known_at_us)
-        .arg(REMEMBERED.as_secs());
+        .arg(REMEMBERED_SECONDS);
     command
 }
 

@@ -9,7 +9,7 @@
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use super::lookup::{IntegerLookup, Lookup, NumberLookup, Repeated};
+use super::lookup::{IntegerLookup, Lookup, NumberLookup, Repeated, TextLookup};
 use crate::node::Node;
 use crate::operator::{Args, Build, Context, OpError, Operator, Outputs, one};
 use crate::tensor::{Data, DataType, Tensor, with_data};
@@ -22,7 +22,7 @@ pub(crate) const OPERATORS: &[(&str, Build)] = &[
 /// Where each key is among the values.
 #[derive(Debug)]
 enum Keys {
-    Strings(Lookup<CompactString>),
+    Strings(TextLookup),
     Integers(IntegerLookup),
     /// By [`float_key`].
     Floats(NumberLookup<u64>),

@@ -8,7 +8,7 @@
 
 use compact_str::CompactString;
 
-use super::lookup::{IntegerLookup, Lookup, Repeated};
+use super::lookup::{IntegerLookup, Lookup, Repeated, TextLookup};
 use crate::node::Node;
 use crate::operator::{Args, Build, OpError, Operator, Outputs, one};
 use crate::tensor::{Data, DataType, Shape, Tensor};
@@ -17,7 +17,7 @@ pub(crate) const OPERATORS: &[(&str, Build)] = &[("OneHotEncoder", one_hot_encod
 
 #[derive(Debug)]
 enum Categories {
-    Strings(Lookup<CompactString>),
+    Strings(TextLookup),
     Integers(IntegerLookup),
 }
 

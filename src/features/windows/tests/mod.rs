@@ -1,5 +1,6 @@
 //! What windows promise.
 
+mod blocks;
 mod bytes;
 mod declared;
 mod functions;

@@ -5,33 +5,39 @@
 //! into a [`run`], a file that is looked up where it lies. A thread merges runs of a size, four to one,
 //! and deletes them when the last of their events is 24 hours old.
 //!
+//! * [`record`] – how an event is remembered; [`tail`], [`run`] – the two kinds of file;
+//! * [`filters`] – what keeps look-ups from reading files in vain;
+//! * [`files`] – the folder, and what a start finds there; [`upkeep`] – the thread.
+//!
 //! ## Promises
 //!
 //! * An event is compared with those that came before it in the log, not with itself or a later one:
 //!   replaying the log gives the same answers.
 //! * After [`Recent::sync`] everything that was added is durable.
 //! * Memory: two tails of [`TAIL_RECORDS`], one being filled and one being sealed (about 17 MB each, and
-//!   15 MB while one is sorted); [`FILTERS_IN_MEMORY`]; 8 bytes for 512 records on disk. Disk: 34 bytes
-//!   for each event of 24 hours, and as much again while files are merged.
+//!   15 MB while one is sorted); [`FILTERS_IN_MEMORY`], taken with the first full tail; 8 bytes for 512
+//!   records on disk. Disk: 34 bytes for each event of 24 hours, and as much again while files are merged.
 
-pub mod run;
+mod files;
+mod filters;
+mod record;
+mod run;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use self::run::{Run, RunWriter};
+use self::files::{sync_directory, tail_path};
+use self::filters::{Filters, Pool};
+pub use self::record::Record;
+use self::run::Run;
 use self::tail::Tail;
+use crate::features::change::REMEMBERED_US;
 use crate::store::StoreError;
-
-/// How long an event is remembered, in microseconds.
-pub const REMEMBERED_US: i64 = 24 * 3_600 * 1_000_000;
 
 /// Records of a full tail: what a hash table of 2^19 places takes.
 pub const TAIL_RECORDS: usize = 7 << 16;
@@ -43,53 +49,6 @@ pub const FILTERS_IN_MEMORY: usize = 24 * 1024 * 1024;
 /// The longest time between the first and the last event of a file, in microseconds: files are deleted
 /// as a whole.
 const SPAN_US: i64 = 3 * 3_600 * 1_000_000;
-
-/// An event that was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    pub identity: u128,
-    /// The number of its change.
-    pub sequence: u64,
-    /// Microseconds since the Unix epoch.
-    pub known_at_us: i64,
-}
-
-impl Record {
-    pub const BYTES: usize = 32;
-
-    fn encode(&self) -> [u8; Record::BYTES] {
-        let mut bytes = [0; Record::BYTES];
-        bytes[..16].copy_from_slice(&self.identity.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.sequence.to_be_bytes());
-        bytes[24..].copy_from_slice(&self.known_at_us.to_be_bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8; Record::BYTES]) -> Record {
-        let number = |at: usize| {
-            let mut number = [0; 8];
-            number.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_be_bytes(number)
-        };
-        Record {
-            identity: Record::identity_of(bytes),
-            sequence: number(16),
-            known_at_us: number(24) as i64,
-        }
-    }
-
-    fn identity_of(bytes: &[u8; Record::BYTES]) -> u128 {
-        let mut identity = [0; 16];
-        identity.copy_from_slice(&bytes[..16]);
-        u128::from_be_bytes(identity)
-    }
-
-    /// Whether an event with the same identity, `later`, is this one sent again.
-    fn makes_duplicate(&self, later: &Record) -> bool {
-        let age_us = later.known_at_us.saturating_sub(self.known_at_us);
-        self.sequence < later.sequence && age_us < REMEMBERED_US
-    }
-}
 
 /// The events that are remembered.
 pub struct Recent {
@@ -111,6 +70,8 @@ struct State {
     sealing: Option<Arc<Tail>>,
     /// By their first change.
     runs: Vec<Kept>,
+    /// Memory for their filters.
+    pool: Pool,
     /// Up to when changes are checkpointed: what is compared from now on is known then or later.
     checkpointed_us: i64,
     /// The number of the next file.
@@ -124,10 +85,9 @@ struct State {
 }
 
 /// An open file, and its filters if they are in memory.
-#[derive(Clone)]
 struct Kept {
     run: Arc<Run>,
-    filters: Option<Arc<[u8]>>,
+    filters: Option<Filters>,
 }
 
 /// What adds events of one batch; nobody else does meanwhile.
@@ -146,44 +106,17 @@ impl Recent {
         checkpointed_us: i64,
         tail_records: usize,
     ) -> Result<Recent, StoreError> {
-        let failed = |error: std::io::Error| {
-            StoreError::Io(format!("the recent events in {}: {error}", dir.display()))
+        let failed = |error| files::failed(dir, &error);
+        let (runs, next_file) = files::open_all(dir, sequence)?;
+        let kept = |run| Kept {
+            run: Arc::new(run),
+            filters: None,
         };
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let files = Files::list(dir).map_err(failed)?;
-        let mut next_file = files.last_number + 1;
-        let mut runs = Vec::new();
-        for path in &files.runs {
-            let run = open_run(path)?;
-            if run.extent.first_sequence < sequence {
-                runs.push(run);
-            } else {
-                // The replay brings all of it again. Kept, it could be merged with earlier files, and the
-                // file of what lies between, which is replayed, too, would look contained in that.
-                std::fs::remove_file(path).map_err(failed)?;
-            }
-        }
-        let records = tail::read_all(&files.tails, sequence).map_err(failed)?;
-        if let (Some(first), Some(last)) = (
-            records.iter().map(|record| record.sequence).min(),
-            records.iter().map(|record| record.sequence).max(),
-        ) {
-            let path = run_path(dir, first, last, next_file);
-            next_file += 1;
-            let mut writer = RunWriter::create(path, first, last).map_err(failed)?;
-            for record in records {
-                writer.add(record).map_err(failed)?;
-            }
-            runs.push(writer.finish().map_err(failed)?);
-        }
-        for tail in &files.tails {
-            std::fs::remove_file(tail).map_err(failed)?;
-        }
-        runs.sort_by_key(|run| run.extent.first_sequence);
-        let mut state = State {
+        let state = State {
             tail: Tail::default(),
             sealing: None,
-            runs: remove_contained(runs).map_err(failed)?,
+            runs: runs.into_iter().map(kept).collect(),
+            pool: Pool::new(FILTERS_IN_MEMORY),
             checkpointed_us,
             next_file,
             spare: None,
@@ -191,13 +124,13 @@ impl Recent {
             failed: None,
             closing: false,
         };
-        state.load_filters().map_err(failed)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             tail_records,
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
+        upkeep::load_filters(&shared).map_err(failed)?;
         let upkeep = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -256,6 +189,11 @@ impl Recent {
     pub fn checkpointed(&self, checkpointed_us: i64) {
         self.shared.lock().checkpointed_us = checkpointed_us;
         self.shared.changed.notify_all();
+    }
+
+    /// Bytes it has in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.shared.lock().bytes()
     }
 
     /// Waits until nothing is left to be sealed, merged or deleted.
@@ -320,7 +258,7 @@ impl State {
             let mut duplicate = false;
             kept.run.find(
                 record.identity,
-                kept.filters.as_deref(),
+                kept.filters.as_ref(),
                 &mut self.buffer,
                 |found| duplicate |= found.makes_duplicate(record),
             )?;
@@ -350,34 +288,21 @@ impl State {
         Ok(())
     }
 
-    /// Reads the filters of the newest files into memory.
-    fn load_filters(&mut self) -> std::io::Result<()> {
-        let mut bytes = 0;
-        for kept in self.runs.iter_mut().rev() {
-            bytes += kept.run.filter_bytes();
-            if bytes > FILTERS_IN_MEMORY {
-                break;
-            }
-            kept.filters = Some(kept.run.read_filters()?.into());
-        }
-        Ok(())
-    }
-
-    /// Lets go of the filters of older files, where those of the newest take the room.
-    fn drop_filters(&mut self) {
-        let mut bytes = 0;
-        for kept in self.runs.iter_mut().rev() {
-            bytes += kept.run.filter_bytes();
-            if bytes > FILTERS_IN_MEMORY {
-                kept.filters = None;
-            }
-        }
-    }
-
-    fn add_run(&mut self, kept: Kept) {
-        self.runs.push(kept);
+    fn add_run(&mut self, run: Run) {
+        self.runs.push(Kept {
+            run: Arc::new(run),
+            filters: None,
+        });
         self.runs.sort_by_key(|kept| kept.run.extent.first_sequence);
-        self.drop_filters();
+    }
+
+    /// Bytes in memory.
+    fn bytes(&self) -> usize {
+        let tails = [Some(&self.tail), self.sealing.as_deref()];
+        let tails = tails.into_iter().flatten().map(Tail::bytes);
+        let spare = self.spare.as_ref().map_or(0, tail::bytes_of);
+        let fences = self.runs.iter().map(|kept| kept.run.groups() * 8);
+        tails.sum::<usize>() + spare + fences.sum::<usize>() + self.pool.bytes()
     }
 }
 
@@ -393,115 +318,6 @@ impl Shared {
     }
 
     fn failed(&self, error: &std::io::Error) -> StoreError {
-        let dir = self.dir.display();
-        StoreError::Io(format!("the recent events in {dir}: {error}"))
+        files::failed(&self.dir, error)
     }
-}
-
-/// The files of a folder.
-struct Files {
-    runs: BTreeSet<PathBuf>,
-    tails: BTreeSet<PathBuf>,
-    last_number: u64,
-}
-
-impl Files {
-    /// Lists them, and removes what was not completed.
-    fn list(dir: &Path) -> std::io::Result<Files> {
-        let mut files = Files {
-            runs: BTreeSet::new(),
-            tails: BTreeSet::new(),
-            last_number: 0,
-        };
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            let number = path.file_stem().and_then(|stem| stem.to_str());
-            let number = number.and_then(|stem| stem.rsplit('-').next()?.parse().ok());
-            files.last_number = files.last_number.max(number.unwrap_or(0));
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("run") => drop(files.runs.insert(path)),
-                Some("tail") => drop(files.tails.insert(path)),
-                Some("partial") => std::fs::remove_file(path)?,
-                _ => {}
-            }
-        }
-        Ok(files)
-    }
-}
-
-fn run_path(dir: &Path, first_sequence: u64, last_sequence: u64, number: u64) -> PathBuf {
-    dir.join(format!(
-        "{first_sequence:020}-{last_sequence:020}-{number:08}.run"
-    ))
-}
-
-fn tail_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:08}.tail"))
-}
-
-fn open_run(path: &Path) -> Result<Run, StoreError> {
-    Run::open(path).map_err(|error| {
-        StoreError::Io(format!(
-            "{}: {error}; without this file the server starts, but events of its time that are sent \
-             again are counted twice",
-            path.display()
-        ))
-    })
-}
-
-/// Removes files whose events are all in another: they were merged, or sealed again after a replay.
-fn remove_contained(runs: Vec<Run>) -> std::io::Result<Vec<Kept>> {
-    let mut kept: Vec<Kept> = Vec::new();
-    for run in runs {
-        if kept
-            .iter()
-            .any(|other| other.run.extent.contains(&run.extent))
-        {
-            std::fs::remove_file(&run.path)?;
-            continue;
-        }
-        let mut others = Vec::new();
-        for other in kept {
-            if run.extent.contains(&other.run.extent) {
-                std::fs::remove_file(&other.run.path)?;
-            } else {
-                others.push(other);
-            }
-        }
-        kept = others;
-        kept.push(Kept {
-            run: Arc::new(run),
-            filters: None,
-        });
-    }
-    Ok(kept)
-}
-
-/// Makes creations and renames in `directory` durable, where a directory can be opened as a file.
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = directory;
-    Ok(())
-}
-
-/// Fills `buffer` from `offset` on.
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-/// Fills `buffer` from `offset` on.
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !buffer.is_empty() {
-        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
-        if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer = &mut buffer[read..];
-        offset += read as u64;
-    }
-    Ok(())
 }

@@ -9,12 +9,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Record, read_exact_at};
+use super::files::{read_exact_at, sync_directory};
+use super::filters::Filters;
+use super::record::Record;
 
 /// Records of a group.
 const GROUP: usize = 512;
 /// Twelve bits for a record: one look-up in 150 or so reads a group in vain.
-const FILTER_BYTES: usize = 12 * BLOCK_BYTES;
+pub const FILTER_BYTES: usize = 12 * BLOCK_BYTES;
 /// All bits of a record are in one block of the filter, a line of the processor's cache.
 const BLOCK_BYTES: usize = 64;
 const BITS_PER_RECORD: u32 = 7;
@@ -100,26 +102,25 @@ impl Run {
         })
     }
 
-    /// Bytes of all its filters.
-    pub fn filter_bytes(&self) -> usize {
-        self.fences.len() * FILTER_BYTES
+    /// How many groups it has, each with a filter.
+    pub fn groups(&self) -> usize {
+        self.fences.len()
     }
 
-    /// Reads the filters, to be kept in memory.
-    pub fn read_filters(&self) -> std::io::Result<Vec<u8>> {
-        let mut filters = vec![0; self.filter_bytes()];
-        for (group, filter) in filters.chunks_exact_mut(FILTER_BYTES).enumerate() {
+    /// Reads the filters into `filters`, which has room for all of them.
+    pub fn read_filters(&self, filters: &mut Filters) -> std::io::Result<()> {
+        for (group, filter) in filters.iter_mut().take(self.groups()).enumerate() {
             read_exact_at(&self.file, filter, group as u64 * GROUP_BYTES as u64)?;
         }
-        Ok(filters)
+        Ok(())
     }
 
-    /// Calls `found` with every record of `identity`. `filters` is what [`Run::read_filters`] gave, if
-    /// it is in memory; `buffer` is room to work in.
+    /// Calls `found` with every record of `identity`. `filters` is what [`Run::read_filters`] filled, if
+    /// they are in memory; `buffer` is room to work in.
     pub fn find(
         &self,
         identity: u128,
-        filters: Option<&[u8]>,
+        filters: Option<&Filters>,
         buffer: &mut Vec<u8>,
         mut found: impl FnMut(Record),
     ) -> std::io::Result<()> {
@@ -173,12 +174,12 @@ impl Run {
         &self,
         group: usize,
         identity: u128,
-        filters: Option<&[u8]>,
+        filters: Option<&Filters>,
     ) -> std::io::Result<bool> {
         let block_at = block_of(identity) * BLOCK_BYTES;
         if let Some(filters) = filters {
-            let at = group * FILTER_BYTES + block_at;
-            return Ok(holds_bits(&filters[at..at + BLOCK_BYTES], identity));
+            let block = &filters.of(group)[block_at..block_at + BLOCK_BYTES];
+            return Ok(holds_bits(block, identity));
         }
         let mut block = [0; BLOCK_BYTES];
         let at = group as u64 * GROUP_BYTES as u64 + block_at as u64;
@@ -332,7 +333,7 @@ impl RunWriter {
         self.file.get_ref().sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
         if let Some(directory) = self.path.parent() {
-            super::sync_directory(directory)?;
+            sync_directory(directory)?;
         }
         Run::open(&self.path)
     }

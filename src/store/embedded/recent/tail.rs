@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Record, SPAN_US};
+use super::SPAN_US;
+use super::record::Record;
 
 /// Identity -> number of its change, and when it was known.
 pub type Events = HashMap<u128, (u64, i64)>;
@@ -87,6 +88,14 @@ impl Tail {
         Some((&log.path, log.first_sequence, log.last_sequence))
     }
 
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        bytes_of(&self.events)
+    }
+
     pub fn sorted(&self) -> Vec<Record> {
         let record = |(&identity, &(sequence, known_at_us)): (&u128, &(u64, i64))| Record {
             identity,
@@ -103,6 +112,11 @@ impl Tail {
         self.events.clear();
         self.events
     }
+}
+
+/// Bytes of a table: a record and a byte for each place, of which one in eight stays empty.
+pub fn bytes_of(events: &Events) -> usize {
+    events.capacity() * 8 / 7 * (Record::BYTES + 1)
 }
 
 impl Log {

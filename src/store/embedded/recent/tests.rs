@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::files::run_path;
+use super::filters::Pool;
+use super::run::RunWriter;
 use super::*;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -123,10 +126,11 @@ fn a_file_is_read_the_same_with_and_without_its_filters_in_memory() {
         writer.add(*record).unwrap();
     }
     let run = writer.finish().unwrap();
-    let filters = run.read_filters().unwrap();
+    let mut filters = Pool::new(1 << 20).take(run.groups()).unwrap();
+    run.read_filters(&mut filters).unwrap();
     let mut buffer = Vec::new();
     for number in 0..10_000 {
-        for filters in [None, Some(&filters[..])] {
+        for filters in [None, Some(&filters)] {
             let mut found = Vec::new();
             run.find(identity(number), filters, &mut buffer, |record| {
                 found.push(record)
@@ -134,6 +138,55 @@ fn a_file_is_read_the_same_with_and_without_its_filters_in_memory() {
             .unwrap();
             let expected = (number < 5_000).then(|| record(identity(number), number + 1, 0));
             assert_eq!(found, Vec::from_iter(expected));
+        }
+    }
+}
+
+#[test]
+fn files_that_were_merged_across_the_place_of_the_replay_recognise_every_event_once() {
+    let identity = |number: u64| xxhash_rust::xxh3::xxh3_128(&number.to_le_bytes());
+    for checkpointed in [0, 1, 15, 16, 17, 40, 64, 100, 255, 256, 299, 300] {
+        let dir = tempfile::tempdir().unwrap();
+        let recent = Recent::open(dir.path(), 0, 0, 16).unwrap();
+        for number in 1..=300 {
+            assert!(add(&recent, record(identity(number), number, 0)));
+            if number == checkpointed {
+                recent.sync().unwrap();
+                recent.checkpointed(0);
+            }
+        }
+        // Merged over the checkpoint, and then the power goes: of the tail nothing is left.
+        recent.settle();
+        drop(recent);
+        if checkpointed == 0 {
+            for tail in std::fs::read_dir(dir.path()).unwrap() {
+                let tail = tail.unwrap().path();
+                if tail
+                    .extension()
+                    .is_some_and(|extension| extension == "tail")
+                {
+                    std::fs::remove_file(tail).unwrap();
+                }
+            }
+        }
+        let mut recent = Recent::open(dir.path(), checkpointed + 1, 0, 16).unwrap();
+        for number in checkpointed + 1..=300 {
+            assert!(
+                add(&recent, record(identity(number), number, 0)),
+                "the replay brings event {number} again, after {checkpointed}"
+            );
+        }
+        for restarts in 0..2 {
+            for number in 1..=300 {
+                assert!(
+                    !add(&recent, record(identity(number), 300 + number, 1)),
+                    "event {number} sent again, after {checkpointed}, {restarts} restarts"
+                );
+            }
+            recent.sync().unwrap();
+            recent.settle();
+            drop(recent);
+            recent = Recent::open(dir.path(), 301, 0, 16).unwrap();
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::files::run_path;
+use super::filters::{Filters, chunks_for};
+use super::record::Record;
 use super::run::{Records, Run, RunWriter};
 use super::tail::Tail;
-use super::{FILTERS_IN_MEMORY, Kept, REMEMBERED_US, Record, SPAN_US, Shared, State, run_path};
+use super::{Kept, SPAN_US, Shared, State, TAIL_RECORDS};
+use crate::features::change::REMEMBERED_US;
 
 /// How many files are merged to one.
 const MERGED: usize = 4;
@@ -100,12 +104,36 @@ impl State {
     }
 
     /// Replaces `runs` by `merged`.
-    fn replace(&mut self, runs: &[Arc<Run>], merged: Option<Kept>) {
-        self.runs
-            .retain(|kept| !runs.iter().any(|run| Arc::ptr_eq(run, &kept.run)));
+    fn replace(&mut self, runs: &[Arc<Run>], merged: Option<Run>) {
+        let is_replaced = |kept: &mut Kept| runs.iter().any(|run| Arc::ptr_eq(run, &kept.run));
+        for kept in self.runs.extract_if(.., is_replaced) {
+            if let Some(filters) = kept.filters {
+                self.pool.give(filters);
+            }
+        }
         if let Some(merged) = merged {
             self.add_run(merged);
         }
+    }
+
+    /// The newest file whose filters should be in memory and are not, with room for them. Those of older
+    /// files make room.
+    fn next_without_filters(&mut self) -> Option<(Arc<Run>, Filters)> {
+        let mut chunks = 0;
+        let mut newest = None;
+        for kept in self.runs.iter_mut().rev() {
+            chunks += chunks_for(kept.run.groups());
+            if chunks > self.pool.limit() {
+                if let Some(filters) = kept.filters.take() {
+                    self.pool.give(filters);
+                }
+            } else if kept.filters.is_none() && newest.is_none() {
+                newest = Some(Arc::clone(&kept.run));
+            }
+        }
+        let run = newest?;
+        let room = self.pool.take(run.groups())?;
+        Some((run, room))
     }
 }
 
@@ -113,16 +141,23 @@ impl Kept {
     fn run(&self) -> Arc<Run> {
         Arc::clone(&self.run)
     }
+}
 
-    /// Opens the filters of a new file, unless they are too large for memory anyway.
-    fn new(run: Run) -> std::io::Result<Kept> {
-        let filters = (run.filter_bytes() <= FILTERS_IN_MEMORY)
-            .then(|| run.read_filters())
-            .transpose()?;
-        Ok(Kept {
-            run: Arc::new(run),
-            filters: filters.map(Into::into),
-        })
+/// Reads the filters of the newest files into memory, as far as there is room.
+pub(super) fn load_filters(shared: &Shared) -> std::io::Result<()> {
+    loop {
+        let Some((run, mut filters)) = shared.lock().next_without_filters() else {
+            return Ok(());
+        };
+        // Meanwhile they are read where they lie.
+        let read = run.read_filters(&mut filters);
+        let mut state = shared.lock();
+        let mut kept = state.runs.iter_mut();
+        match kept.find(|kept| Arc::ptr_eq(&kept.run, &run)) {
+            Some(kept) if read.is_ok() => kept.filters = Some(filters),
+            _ => state.pool.give(filters),
+        }
+        read?;
     }
 }
 
@@ -149,11 +184,15 @@ fn seal(shared: &Shared, tail: Arc<Tail>) -> std::io::Result<()> {
         for record in tail.sorted() {
             writer.add(record)?;
         }
-        let kept = Kept::new(writer.finish()?)?;
+        let run = writer.finish()?;
         let mut state = shared.lock();
-        state.add_run(kept);
+        state.add_run(run);
         state.sealing = None;
+        if tail.len() >= TAIL_RECORDS / 2 {
+            state.pool.fill();
+        }
         drop(state);
+        load_filters(shared)?;
         std::fs::remove_file(path)?;
     } else {
         shared.lock().sealing = None;
@@ -222,8 +261,9 @@ fn merge(shared: &Shared, runs: &[Arc<Run>]) -> Result<(), Ended> {
             }
         }
     }
-    let kept = Kept::new(writer.finish()?)?;
-    shared.lock().replace(runs, Some(kept));
+    let merged = writer.finish()?;
+    shared.lock().replace(runs, Some(merged));
+    load_filters(shared)?;
     for run in runs {
         std::fs::remove_file(&run.path)?;
     }

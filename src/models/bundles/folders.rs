@@ -1,27 +1,18 @@
-//! Which folders hold versions.
+//! Which folders hold models and versions.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
+use super::BundleId;
 use crate::models::catalog::version_number;
 
-/// A folder that holds a version.
-pub struct VersionFolder {
-    pub name: String,
-    pub version: String,
-    pub number: u64,
-}
+/// The longest name that a model can be given, in bytes: file systems take 255.
+const MAX_NAME_BYTES: usize = 200;
 
-impl VersionFolder {
-    pub fn path(&self, dir: &Path) -> PathBuf {
-        dir.join(&self.name).join(&self.version)
-    }
-}
-
-/// The version folders of a model, of which there are none when it has no folder.
-pub fn folders_of(dir: &Path, name: &str) -> std::io::Result<Vec<VersionFolder>> {
-    let mut folders = Vec::new();
+/// The versions of a model, oldest first, of which there are none when it has no folder.
+pub fn versions_of(dir: &Path, name: &str) -> std::io::Result<Vec<BundleId>> {
+    let mut bundles = Vec::new();
     if !is_folder_name(name) {
-        return Ok(folders);
+        return Ok(bundles);
     }
     let versions = match subfolders(&dir.join(name)) {
         Ok(versions) => versions,
@@ -31,25 +22,30 @@ pub fn folders_of(dir: &Path, name: &str) -> std::io::Result<Vec<VersionFolder>>
     for version in versions {
         // Folders not named by a number hold what belongs to the model but is no version.
         let Some(number) = version_number(&version) else {
-            tracing::warn!(
+            tracing::debug!(
                 model = name,
                 folder = version,
                 "not a version: its name is no number"
             );
             continue;
         };
-        folders.push(VersionFolder {
+        bundles.push(BundleId {
             name: name.to_owned(),
-            version,
             number,
         });
     }
-    Ok(folders)
+    bundles.sort();
+    Ok(bundles)
+}
+
+/// Whether a new model can be called that.
+pub fn is_model_name(name: &str) -> bool {
+    is_folder_name(name) && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
 }
 
 /// A name that leads to a folder inside the repository, and not to one elsewhere: it comes from
 /// callers.
-fn is_folder_name(name: &str) -> bool {
+pub fn is_folder_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let is_one_part = matches!(
         (parts.next(), parts.next()),
@@ -82,12 +78,16 @@ mod tests {
     #[test]
     fn a_name_leads_nowhere_but_into_the_repository() {
         for name in ["churn", "churn 2", "a..b", "Ü", "1"] {
-            assert!(is_folder_name(name), "{name}");
+            assert!(is_folder_name(name) && is_model_name(name), "{name}");
         }
         for name in [
             "", ".", "..", "../churn", "a/b", "a/", "/", "/etc", ".hidden", "a\0b", "./churn",
         ] {
-            assert!(!is_folder_name(name), "{name:?}");
+            assert!(!is_folder_name(name) && !is_model_name(name), "{name:?}");
+        }
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        for name in ["a\nb", "a\x1b[2J", long.as_str()] {
+            assert!(!is_model_name(name), "{name:?}");
         }
     }
 }

@@ -1,14 +1,15 @@
-//! Made-up telecom customers, for demos and load tests.
+//! Made-up telecom customers.
 //!
-//! The columns are those of the sample view `features/customer.toml`. Values are drawn with
-//! plausible dependencies (charges follow from services, long contracts go with long tenure), and
-//! the same seed gives the same customers. They describe nobody, and no model is trained on them.
+//! Values are drawn with plausible dependencies: charges follow from services, long contracts go with
+//! long tenure.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+
+use super::{cents, customer_key, percent};
 
 /// The add-on services with their monthly price in US dollars and how many in 100 hold them.
 const ADD_ONS: [(&str, f64, u32); 6] = [
@@ -82,9 +83,7 @@ pub fn customers(
 }
 
 fn batch(random: &mut fastrand::Rng, first: u64, count: u64) -> Result<RecordBatch, String> {
-    let keys: Vec<String> = (first..first + count)
-        .map(|number| format!("C-{number:06}"))
-        .collect();
+    let keys: Vec<String> = (first..first + count).map(customer_key).collect();
     let drawn: Vec<Customer> = (0..count).map(|_| draw(random)).collect();
     let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(keys))];
     for column in 0..TEXT_COLUMNS.len() {
@@ -190,14 +189,6 @@ fn draw(random: &mut fastrand::Rng) -> Customer {
         monthly_charges,
         total_charges,
     }
-}
-
-fn percent(random: &mut fastrand::Rng, share: u32) -> bool {
-    random.u32(0..100) < share
-}
-
-fn cents(amount: f64) -> f64 {
-    (amount * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

@@ -1,0 +1,22 @@
+//! Which version of a model answers whom, who said so, and the way back.
+//!
+//! * [`roles`] – the roles of a model's versions.
+//! * [`share`] – the customers that a canary answers: few, and always the same.
+//! * [`transition`] – from one set of roles to the next.
+//! * [`next`] – what a transition leads to with the versions that there are.
+//! * [`journal`] – where roles are kept, through every crash.
+//! * [`rollouts`] – makes transitions: recorded, kept, and then in force.
+//! * [`shown`] – what there is to see of it: for lists, and as metrics.
+
+pub mod journal;
+pub mod next;
+pub mod roles;
+pub mod rollouts;
+pub mod share;
+pub mod shown;
+pub mod transition;
+
+pub use roles::{AllRoles, Canary, Guardrails, Role, Roles, Shadow};
+pub use rollouts::{Change, RolloutError, Rollouts};
+pub use share::Share;
+pub use transition::Transition;

@@ -1,0 +1,176 @@
+//! Before and after every request of the router: who may make it, how long it took, and the record of
+//! administrative ones.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::body::discard;
+use super::error::{ApiError, Said};
+use super::path::percent_decode;
+use super::protected::AccessTable;
+use crate::serve::App;
+use crate::serve::auth::Denial;
+use crate::serve::auth::audit::{Act, Recorded};
+
+/// What stands before the routes.
+pub struct Guard {
+    pub app: Arc<App>,
+    pub table: AccessTable,
+}
+
+/// Lets a request through to its route or refuses it; counts and times it by its route, never by its
+/// path.
+pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = match &route {
+        Some(route) => answer(&guard, route.as_str(), request, next).await,
+        // There is no such route; to say so tells nobody anything.
+        None => next.run(request).await,
+    };
+    let route = match route {
+        Some(route) => metrics::SharedString::from(route.as_str().to_owned()),
+        None => metrics::SharedString::const_str("none"),
+    };
+    metrics::histogram!("bellwether_http_seconds", "route" => route.clone())
+        .record(started.elapsed());
+    let status = metrics::SharedString::from(response.status().as_str().to_owned());
+    metrics::counter!("bellwether_http_requests_total", "route" => route, "status" => status)
+        .increment(1);
+    response
+}
+
+async fn answer(guard: &Guard, route: &str, mut request: Request, next: Next) -> Response {
+    let rule = guard.table.rule(route, request.method());
+    let caller = match guard.app.auth.admit(request.headers(), rule.access) {
+        Ok(caller) => caller,
+        Err(denial) => {
+            let (head, body) = request.into_parts();
+            return refuse(&denial, &head.headers, body).await;
+        }
+    };
+    if !rule.is_recorded {
+        return next.run(request).await;
+    }
+    let act = Act {
+        actor: caller.to_string(),
+        action: format!("{} {route}", request.method()),
+        subject: subject(route, request.uri().path()),
+    };
+    request.extensions_mut().insert(caller);
+    recorded(Arc::clone(&guard.app), act, request, next).await
+}
+
+/// Answers an administrative call once its row is on the disk.
+async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Response {
+    if !app.scorer.ledger.healthy() {
+        let problem = "nothing was done: the ledger takes no rows now, so it could not be recorded";
+        return ApiError::unavailable(problem, 5).into_response();
+    }
+    let owner = Arc::clone(&app);
+    // It is recorded also when the caller goes away in the middle.
+    let finished = owner.finishing.finish(async move {
+        let response = next.run(request).await;
+        if response.extensions().get::<Recorded>().is_some() {
+            return response;
+        }
+        let status = response.status();
+        let said = response.extensions().get::<Said>();
+        let outcome = match said {
+            _ if status.is_success() => "done",
+            Some(Said(message)) => message,
+            None => status.canonical_reason().unwrap_or("refused"),
+        };
+        let details = json!({"status": status.as_u16()});
+        match act.record(&app.scorer.ledger, outcome, &details).await {
+            Ok(()) => response,
+            Err(problem) => ApiError::unavailable(
+                format!("answered with {status} ({outcome}), but not recorded: {problem}"),
+                5,
+            )
+            .into_response(),
+        }
+    });
+    finished.await.unwrap_or_else(|error| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        ApiError::new(status, error.to_string()).into_response()
+    })
+}
+
+/// What a call is about: the parts of its path that stand for the parameters of its route.
+fn subject(route: &str, path: &str) -> String {
+    let mut subject = Vec::new();
+    let mut parts = path.split('/');
+    for expected in route.split('/') {
+        let part = parts.next().unwrap_or_default();
+        if expected.starts_with('{') {
+            subject.push(percent_decode(part).unwrap_or_else(|| part.to_owned()));
+        }
+    }
+    subject.join("/")
+}
+
+/// Refuses a request. A small body is read to its end, so that the connection can go on; with a larger
+/// one it is closed, and the answer says so.
+pub async fn refuse(denial: &Denial, headers: &HeaderMap, body: Body) -> Response {
+    let mut response = refusal(denial);
+    // Who waits for a word before sending it is not asked for it.
+    let is_read = !headers.contains_key(header::EXPECT) && discard(body).await;
+    if !is_read {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// A refusal as HTTP says it, with what a client needs to do better.
+fn refusal(denial: &Denial) -> Response {
+    let message = denial.to_string();
+    let challenge = |text: &str| -> [(HeaderName, HeaderValue); 1] {
+        let value = HeaderValue::from_str(text);
+        let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
+        [(header::WWW_AUTHENTICATE, value)]
+    };
+    match denial {
+        Denial::Missing => {
+            let error = ApiError::new(StatusCode::UNAUTHORIZED, message);
+            (challenge("Bearer"), error).into_response()
+        }
+        Denial::Unknown | Denial::Revoked { .. } | Denial::Expired { .. } => {
+            let error = ApiError::new(StatusCode::UNAUTHORIZED, message);
+            (challenge("Bearer error=\"invalid_token\""), error).into_response()
+        }
+        Denial::Scope { needed, .. } => {
+            let error = ApiError::new(StatusCode::FORBIDDEN, message);
+            let scope = needed.name();
+            let text = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+            (challenge(&text), error).into_response()
+        }
+        Denial::Rate { .. } => {
+            let seconds = denial.retry_after_s().unwrap_or(1);
+            ApiError::busy(message, seconds).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subject;
+
+    #[test]
+    fn the_subject_is_what_stands_for_the_parameters() {
+        let load = "/v2/repository/models/{name}/load";
+        assert_eq!(subject(load, "/v2/repository/models/ch%75rn/load"), "churn");
+        assert_eq!(subject(load, "/v2/repository/models/%FF/load"), "%FF");
+        let version = "/v2/models/{name}/versions/{version}/infer";
+        assert_eq!(subject(version, "/v2/models/a/versions/3/infer"), "a/3");
+        assert_eq!(subject("/v1/features/reload", "/v1/features/reload"), "");
+    }
+}
