@@ -6,19 +6,20 @@ import datetime
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pyarrow
 import pyarrow.parquet
 
-from ._errors import BellwetherError
+from ._errors import InvalidRequest
+from ._http import AsyncTransport, Call, SyncTransport
+from ._progress import ProgressOption, Reporter
 from ._tables import Kind, from_arrow, kind_of, to_arrow
-
-if TYPE_CHECKING:
-    from ._client import Client
 
 #: Rows of one request.
 ROWS_PER_REQUEST = 5_000
@@ -42,14 +43,20 @@ class Pushed:
     #: The first refused rows of each request, at most a hundred each.
     refused: list[Refused] = field(default_factory=list)
 
+    def add(self, other: Pushed) -> None:
+        """Adds what became of further rows."""
+        self.written += other.written
+        self.refused_total += other.refused_total
+        self.refused += other.refused
+
 
 class Features:
     """``client.features``."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
 
-    def push(self, table: Any, *, view: str = "customer") -> Pushed:
+    def push(self, table: Any, *, view: str = "customer", progress: ProgressOption = None) -> Pushed:
         """Writes the rows of a table to a view's entities.
 
         Columns are the view's key columns and features; ``occurred_at``, if there is one, says from when on
@@ -59,26 +66,18 @@ class Features:
         """
         arrow = to_arrow(table)
         pushed = Pushed()
-        for start in range(0, arrow.num_rows, ROWS_PER_REQUEST):
-            rows = arrow.slice(start, ROWS_PER_REQUEST).to_pylist()
-            body = "".join(_lines(rows))
-            response = self._client._request(
-                "POST",
-                f"/v1/features/{quote(view, safe='')}",
-                content=body.encode(),
-                headers={"Content-Type": "application/x-ndjson"},
-                accept=(422,),
-            )
-            answer = response.json()
-            refused = answer.get("refused", [])
-            if response.status_code == 422:
-                # Not one row fitted: a mistake of the table, not of some rows.
-                reason = f": {refused[0]['error']}" if refused else ""
-                raise BellwetherError(f"{answer['error']}{reason}", 422)
-            pushed.written += answer.get("written", 0)
-            pushed.refused_total += answer.get("refused_total", len(refused))
-            pushed.refused += [Refused(start + row["index"], row["error"]) for row in refused]
+        with Reporter(progress) as reporter:
+            for start, call in _pushes(arrow, view):
+                reporter.report("push", start, arrow.num_rows)
+                pushed.add(self._transport.run(call))
         return pushed
+
+    def get(self, key: Any, *, view: str = "customer") -> dict[str, Any]:
+        """What is known of one entity: each feature with its ``value``, and when it was last told, ``as_of``.
+
+        A composite key is a list of its parts, in the order of the view's key columns.
+        """
+        return self._transport.run(_get(key, view))
 
     def training_set(
         self,
@@ -88,6 +87,7 @@ class Features:
         features: Sequence[str] | None = None,
         time: str = "observed_at",
         returns: Kind | None = None,
+        progress: ProgressOption = None,
     ) -> Any:
         """The observations with, for each, the features of its entity as they were known at its time.
 
@@ -95,34 +95,136 @@ class Features:
         instance, are carried through. ``features`` are the wanted ones, by default all of the view. The result
         is a table of the same kind, or of the kind ``returns``.
         """
-        arrow = to_arrow(observations)
-        body = io.BytesIO()
-        pyarrow.parquet.write_table(arrow, body)
-        parameters: dict[str, str] = {"observed_at": time}
-        if features is not None:
-            parameters["features"] = ",".join(features)
-        response = self._client._request(
-            "POST",
-            f"/v1/features/{quote(view, safe='')}/training-set",
-            params=parameters,
-            content=body.getvalue(),
-            headers={"Content-Type": "application/vnd.apache.parquet"},
-            timeout=None,
-        )
-        table = pyarrow.parquet.read_table(io.BytesIO(response.content))
+        with Reporter(progress) as reporter:
+            reporter.report("training set")
+            table = self._transport.run(_training_set(observations, view, features, time))
         return from_arrow(table, returns or kind_of(observations))
+
+
+class AsyncFeatures:
+    """``client.features`` of an asynchronous client: as :class:`Features`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def push(self, table: Any, *, view: str = "customer", progress: ProgressOption = None) -> Pushed:
+        """See :meth:`Features.push`."""
+        arrow = to_arrow(table)
+        pushed = Pushed()
+        with Reporter(progress) as reporter:
+            for start, call in _pushes(arrow, view):
+                reporter.report("push", start, arrow.num_rows)
+                pushed.add(await self._transport.run(call))
+        return pushed
+
+    async def get(self, key: Any, *, view: str = "customer") -> dict[str, Any]:
+        """See :meth:`Features.get`."""
+        return await self._transport.run(_get(key, view))
+
+    async def training_set(
+        self,
+        observations: Any,
+        *,
+        view: str = "customer",
+        features: Sequence[str] | None = None,
+        time: str = "observed_at",
+        returns: Kind | None = None,
+        progress: ProgressOption = None,
+    ) -> Any:
+        """See :meth:`Features.training_set`."""
+        with Reporter(progress) as reporter:
+            reporter.report("training set")
+            table = await self._transport.run(_training_set(observations, view, features, time))
+        return from_arrow(table, returns or kind_of(observations))
+
+
+def _pushes(arrow: pyarrow.Table, view: str) -> Iterator[tuple[int, Call[Pushed]]]:
+    """One call for each slice of the table, with the row it starts at."""
+    for start in range(0, arrow.num_rows, ROWS_PER_REQUEST):
+        rows = arrow.slice(start, ROWS_PER_REQUEST).to_pylist()
+        yield (
+            start,
+            Call(
+                "POST",
+                f"/v1/features/{quote(view, safe='')}",
+                partial(_pushed, start=start),
+                {
+                    "content": "".join(_lines(rows)).encode(),
+                    "headers": {"Content-Type": "application/x-ndjson"},
+                },
+                # Writing the same values twice leaves what writing them once leaves.
+                repeatable=True,
+                accept=(422,),
+            ),
+        )
+
+
+def _pushed(response: httpx.Response, start: int) -> Pushed:
+    answer = response.json()
+    refused = answer.get("refused", [])
+    if response.status_code == 422:
+        # Not one row fitted: a mistake of the table, not of some rows.
+        reason = f": {refused[0]['error']}" if refused else ""
+        raise InvalidRequest(f"{answer['error']}{reason}", 422)
+    return Pushed(
+        written=answer.get("written", 0),
+        refused_total=answer.get("refused_total", len(refused)),
+        refused=[Refused(start + row["index"], row["error"]) for row in refused],
+    )
+
+
+def _get(key: Any, view: str) -> Call[dict[str, Any]]:
+    parts = [key] if isinstance(key, (str, int)) else list(key)
+    path = "/".join(quote(str(part), safe="") for part in [view, *parts])
+    return Call("GET", f"/v1/features/{path}", lambda response: dict(response.json()), repeatable=True)
+
+
+def _training_set(
+    observations: Any, view: str, features: Sequence[str] | None, time: str
+) -> Call[pyarrow.Table]:
+    body = io.BytesIO()
+    pyarrow.parquet.write_table(to_arrow(observations), body)
+    parameters: dict[str, str] = {"observed_at": time}
+    if features is not None:
+        parameters["features"] = ",".join(features)
+    return Call(
+        "POST",
+        f"/v1/features/{quote(view, safe='')}/training-set",
+        lambda response: pyarrow.parquet.read_table(io.BytesIO(response.content)),
+        {
+            "params": parameters,
+            "content": body.getvalue(),
+            "headers": {"Content-Type": "application/vnd.apache.parquet"},
+            # It takes as long as it takes.
+            "timeout": None,
+        },
+        # One is made at a time, and one that nobody reads any more may still be in the making.
+        retry_when_busy=False,
+    )
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
-        yield json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False) + "\n"
+        yield json.dumps(plain(row), allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: missing numbers are null, times RFC 3339."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers of NumPy are numbers, missing ones null, times RFC 3339."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, datetime.datetime):
+        # Missing times of pandas are datetimes that equal nothing, not even themselves.
+        if value != value:
+            return None
         zoned = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
         return zoned.isoformat()
-    return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        return plain(value.item())
+    # A missing value of pandas.
+    return None if type(value).__name__ == "NAType" else value

@@ -17,6 +17,12 @@ def kind_of(table: Any) -> Kind:
     return "polars" if library == "polars" else "arrow"
 
 
+def is_table(value: Any) -> bool:
+    """Whether :func:`to_arrow` takes it."""
+    tables = (pyarrow.Table, pyarrow.RecordBatch)
+    return isinstance(value, tables) or kind_of(value) == "pandas" or hasattr(value, "__arrow_c_stream__")
+
+
 def to_arrow(table: Any) -> pyarrow.Table:
     """A pandas or Polars frame, an Arrow table or batch, or anything else with ``__arrow_c_stream__``."""
     if isinstance(table, pyarrow.Table):
