@@ -1,9 +1,11 @@
 //! Reading one entity of the embedded store: ten stored features and ten windows, of a random one of a
-//! million entities, with all of them in memory and with most of them on disk.
+//! million entities: with all of them in memory, with a cache that holds few of them, and with the cache
+//! that a server on this machine takes by itself.
 //!
 //!     cargo bench --bench online_store
 //!
-//! `ENTITIES` in the environment is how many there are, `EVENTS` how many events each of them has.
+//! `ENTITIES` in the environment is how many there are, `EVENTS` how many events each of them has. What
+//! the store says of its memory is printed beside what the process takes (Linux).
 
 #![allow(clippy::print_stderr, reason = "a bench prints what it works on")]
 
@@ -19,8 +21,13 @@ use bellwether::ingest::route::route;
 use bellwether::store::OnlineStore;
 use bellwether::store::embedded::{EmbeddedStore, Options};
 use bellwether::store::entity::named_value;
+use bellwether::store::memory::default_cache_bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
+
+/// That of the server: a read that misses makes and drops dozens of small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -155,15 +162,27 @@ fn bench(criterion: &mut Criterion) -> Result<(), AnyError> {
         };
         EmbeddedStore::open_with(&store_dir, options)
     };
+    let resident_before = resident_bytes();
     let started = Instant::now();
     let store = open(LARGE_BYTES)?;
     let now_us = load(&store, &views, entities, events)?;
     let changes = entities * (events + 1);
     eprintln!(
-        "{changes} changes applied at {:.0} a second; {:?}",
+        "{changes} changes applied at {:.0} a second",
         changes as f64 / started.elapsed().as_secs_f64(),
-        store.usage()
     );
+    let say_memory = |store: &EmbeddedStore| {
+        let usage = store.usage();
+        let resident = resident_bytes().saturating_sub(resident_before);
+        eprintln!(
+            "{} entities in memory, {} bytes each as the store counts; the process has grown by {} bytes \
+             for each, its buffers among them",
+            usage.entities,
+            usage.bytes / usage.entities.max(1),
+            resident / usage.entities.max(1),
+        );
+    };
+    say_memory(&store);
     let mut group = criterion.benchmark_group("read_20_features");
     let mut measure = |name: &str, store: &EmbeddedStore| {
         group.bench_function(name, |bencher| {
@@ -174,9 +193,16 @@ fn bench(criterion: &mut Criterion) -> Result<(), AnyError> {
             );
         });
     };
-    measure("in_memory", &store);
+    measure("all_in_memory", &store);
     drop(store);
-    measure("mostly_on_disk", &open(SMALL_BYTES)?);
+    measure("base_larger_than_cache", &open(SMALL_BYTES)?);
+    let store = open(usize::try_from(default_cache_bytes()).unwrap_or(usize::MAX))?;
+    // As in a server that has been up for some time.
+    for index in 0..entities {
+        read(&store, &view, &key(index), now_us);
+    }
+    say_memory(&store);
+    measure("default_cache", &store);
     group.finish();
     Ok(())
 }
@@ -186,9 +212,19 @@ fn read(store: &EmbeddedStore, view: &Arc<View>, key: &str, now_us: i64) -> usiz
     let found = store.read(&wanted, now_us).now_or_never();
     let snapshot = found.and_then(Result::ok).and_then(|mut found| found.pop());
     let snapshot = snapshot.flatten().unwrap_or_default();
-    let values = snapshot.profile.features.len() + snapshot.windows.len();
+    let values = snapshot.profile.len() + snapshot.windows.len();
     assert_eq!(values, STORED + WINDOWS.len());
     values
+}
+
+/// What the process takes of the machine's memory; 0 where that cannot be asked.
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1);
+    pages
+        .and_then(|pages| pages.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 4096
 }
 
 fn run(criterion: &mut Criterion) {

@@ -96,7 +96,7 @@ fn stages(criterion: &mut Criterion) -> Result<(), AnyError> {
     let runtime = tokio::runtime::Runtime::new()?;
     let data_dir = tempfile::tempdir()?;
     let store = EmbeddedStore::open(&data_dir.path().join("store"))?;
-    let features = profile.features.iter();
+    let features = profile.iter();
     let features = features.map(|(name, stored)| named_value(name, &stored.value));
     let update = ProfileUpdate {
         view: view.name.clone(),
