@@ -17,7 +17,9 @@ from ._features import AsyncFeatures, Features
 from ._http import AsyncTransport, Settings, SyncTransport
 from ._models import AsyncModels, Models, deploy_call, list_call
 from ._progress import ProgressOption, Reporter
+from ._score_batch import batch_calls, joined
 from ._scoring import outcome_call, score_call
+from ._tables import Kind, from_arrow, to_arrow
 
 Priority = Literal["online", "batch"]
 
@@ -115,6 +117,34 @@ class Client:
                 pool.shutdown(cancel_futures=True)
                 raise
         return scored
+
+    def score_batch(
+        self,
+        table: Any,
+        *,
+        models: str | Sequence[str] | None = None,
+        explain: int | None = None,
+        record: bool = True,
+        returns: Kind = "arrow",
+        progress: ProgressOption = None,
+    ) -> Any:
+        """The predictions for the customers of a table, a row for each of its rows, in their order.
+
+        ``table`` is one of pandas, Polars or Arrow. It has the column ``customer_id``, and perhaps columns
+        named like features, which are used instead of what is stored: null says that a value is missing. With
+        ``record=False`` nothing is left in the ledger, for what-ifs.
+
+        The answer is an Arrow table, or one of the kind ``returns``: ``customer_id``, ``prediction_id``, of each
+        model ``<model>_score``, ``<model>_label``, ``<model>_version`` and, with ``explain``,
+        ``<model>_reasons`` as JSON; and ``error``, which says why a row has no scores.
+        """
+        arrow = to_arrow(table)
+        parts: list[Any] = []
+        with Reporter(progress) as reporter:
+            for done, call in batch_calls(arrow, models, explain, record):
+                parts.append(self._transport.run(call))
+                reporter.report("score", done, arrow.num_rows)
+        return from_arrow(joined(parts), returns)
 
     def outcome(
         self,
@@ -241,6 +271,25 @@ class AsyncClient:
                 for worker in workers:
                     worker.cancel()
         return [scored[index] for index in range(len(ids))]
+
+    async def score_batch(
+        self,
+        table: Any,
+        *,
+        models: str | Sequence[str] | None = None,
+        explain: int | None = None,
+        record: bool = True,
+        returns: Kind = "arrow",
+        progress: ProgressOption = None,
+    ) -> Any:
+        """See :meth:`Client.score_batch`."""
+        arrow = to_arrow(table)
+        parts: list[Any] = []
+        with Reporter(progress) as reporter:
+            for done, call in batch_calls(arrow, models, explain, record):
+                parts.append(await self._transport.run(call))
+                reporter.report("score", done, arrow.num_rows)
+        return from_arrow(joined(parts), returns)
 
     async def outcome(
         self,

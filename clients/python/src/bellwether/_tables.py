@@ -24,7 +24,8 @@ def is_table(value: Any) -> bool:
 
 
 def to_arrow(table: Any) -> pyarrow.Table:
-    """A pandas or Polars frame, an Arrow table or batch, or anything else with ``__arrow_c_stream__``."""
+    """A pandas or Polars frame, an Arrow table or batch, or anything else with ``__arrow_c_stream__`` or
+    ``to_arrow()``."""
     if isinstance(table, pyarrow.Table):
         return table
     if isinstance(table, pyarrow.RecordBatch):
@@ -33,6 +34,8 @@ def to_arrow(table: Any) -> pyarrow.Table:
         return pyarrow.Table.from_pandas(table, preserve_index=False)
     if hasattr(table, "__arrow_c_stream__"):
         return pyarrow.table(table)
+    if hasattr(table, "to_arrow"):
+        return to_arrow(table.to_arrow())
     found = type(table).__name__
     raise TypeError(f"expected a pandas, Polars or Arrow table, found {found}")
 
