@@ -117,6 +117,30 @@ impl Remote {
         self.reply(&url, request.call())
     }
 
+    /// Asks for `path` in the form `accept`: the bytes of the answer, or the refusal.
+    ///
+    /// # Errors
+    /// As [`get`](Remote::get).
+    pub fn get_bytes(&self, path: &str, accept: &str) -> Result<Result<Vec<u8>, Reply>, String> {
+        let url = self.url_of(path);
+        let mut request = self.agent.get(&url).header("accept", accept);
+        if let Some(value) = &self.authorization {
+            request = request.header("authorization", value);
+        }
+        let request = request.config().timeout_global(self.within).build();
+        let mut response = request
+            .call()
+            .map_err(|error| self.unreachable(&url, &error))?;
+        if !response.status().is_success() {
+            return self.reply(&url, Ok(response)).map(Err);
+        }
+        let limited = response.body_mut().with_config().limit(MAX_ANSWER_BYTES);
+        let bytes = limited.read_to_vec();
+        bytes
+            .map(Ok)
+            .map_err(|error| self.unreachable(&url, &error))
+    }
+
     /// Posts a body of the given type to `path`.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! Logs and metrics.
 //!
 //! Logs go to standard error: JSON lines, or plain text on a terminal. Metrics are kept by the
-//! `metrics` crate and rendered for Prometheus at `/metrics`; every name starts with
-//! `bellwether_`. Neither ever holds a customer's key or a feature's value: labels are names from
+//! `metrics` crate and rendered for Prometheus at `/metrics`; those of models and stages are written
+//! from where they are counted ([`exposition`]). Every name starts with `bellwether_`. Neither ever holds a customer's key or a feature's value: labels are names from
 //! the configuration only.
+
+pub mod exposition;
+pub mod timer;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -14,6 +17,8 @@ use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, des
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use self::exposition::{Exposition, Kind, Metric};
+use self::timer::Timer;
 use crate::features::views::Views;
 use crate::models::version::ModelVersion;
 
@@ -105,14 +110,23 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 }
 
 fn describe() {
-    crate::models::comparison::metrics::describe();
-    describe_histogram!(
-        "bellwether_stage_seconds",
-        "Time of one stage of a score: store, features, model (by model and version), ledger."
-    );
+    crate::models::metrics::describe();
     describe_histogram!(
         "bellwether_http_seconds",
         "Time from request head to response, by route."
+    );
+    describe_counter!(
+        "bellwether_score_batch_requests_total",
+        "Requests with many customers, by outcome: done, failed (broke off), gone (the client took no more), \
+         refused (before an answer), busy (too many at once)."
+    );
+    describe_counter!(
+        "bellwether_score_batch_rows_total",
+        "Rows of such requests, by outcome: scored, refused."
+    );
+    describe_gauge!(
+        "bellwether_score_batch_in_flight",
+        "Requests with many customers that run now."
     );
     describe_histogram!(
         "bellwether_model_load_seconds",
@@ -182,34 +196,6 @@ fn describe() {
     describe_counter!(
         "bellwether_store_reconnects_total",
         "Connections to the shared store that were opened again."
-    );
-    describe_gauge!(
-        "bellwether_model_ready",
-        "1 for a version that is served, 0 for a refused or unloaded one."
-    );
-    describe_gauge!(
-        "bellwether_model_role",
-        "1 for the role that a version has: champion, canary, shadow, candidate, retired."
-    );
-    describe_gauge!(
-        "bellwether_canary_share",
-        "Share of the customers that a model's canary answers, 0 to 1."
-    );
-    describe_gauge!(
-        "bellwether_model_stand_in",
-        "1 while the champion of a model cannot answer, and the one before it does or none."
-    );
-    describe_counter!(
-        "bellwether_inference_requests_total",
-        "Inference requests under /v2, by model, version and outcome."
-    );
-    describe_counter!(
-        "bellwether_inference_rows_total",
-        "Rows of inference requests that succeeded, by model and version."
-    );
-    describe_counter!(
-        "bellwether_inference_nanoseconds_total",
-        "Time of inference requests that succeeded, by model, version and stage: queue, input, infer, output."
     );
     describe_counter!(
         "bellwether_events_total",
@@ -283,6 +269,10 @@ fn describe() {
         "bellwether_tls_handshakes_failed_total",
         "Connections on which no TLS was agreed on."
     );
+    describe_counter!(
+        "bellwether_connections_given_up_total",
+        "Connections whose client did not begin HTTP/2, or took nothing of an answer."
+    );
     describe_gauge!(
         "bellwether_source_connected",
         "1 while a source of events is connected to its broker."
@@ -341,67 +331,52 @@ fn describe() {
     );
 }
 
-/// The stages of a score that are not a model's.
-pub struct StageTimers {
-    store: Histogram,
-    features: Histogram,
-    ledger: Histogram,
-}
+/// How long the stages of scores took.
+pub static STAGE_SECONDS: Metric = Metric {
+    name: "bellwether_stage_seconds",
+    kind: Kind::Histogram,
+    help: "Time of one stage of a score: store, features, model (by model and version), ledger.",
+};
 
-impl Default for StageTimers {
-    fn default() -> Self {
-        let stage =
-            |name: &'static str| metrics::histogram!("bellwether_stage_seconds", "stage" => name);
-        StageTimers {
-            store: stage("store"),
-            features: stage("features"),
-            ledger: stage("ledger"),
-        }
-    }
+/// The stages of a score. Those of a model are kept with its version.
+#[derive(Debug, Default)]
+pub struct StageTimers {
+    store: Timer,
+    features: Timer,
+    ledger: Timer,
 }
 
 impl StageTimers {
     /// Records the store stage, begun at `since`; returns the start of the next stage.
     pub fn store(&self, since: Instant) -> Instant {
-        lap(&self.store, since)
+        self.store.lap(since)
     }
 
     /// Records the features stage.
     pub fn features(&self, since: Instant) -> Instant {
-        lap(&self.features, since)
+        self.features.lap(since)
     }
 
     /// Records the run of one model version.
     pub fn model(&self, version: &ModelVersion, since: Instant) -> Instant {
-        lap(&version.latency, since)
+        version.statistics.took.lap(since)
     }
 
     /// Records the ledger stage.
     pub fn ledger(&self, since: Instant) -> Instant {
-        lap(&self.ledger, since)
+        self.ledger.lap(since)
     }
-}
 
-/// The histogram of one model version's stage.
-pub fn model_latency(name: &str, version: &str) -> Histogram {
-    metrics::histogram!(
-        "bellwether_stage_seconds",
-        "stage" => "model", "model" => name.to_owned(), "version" => version.to_owned()
-    )
-}
-
-/// Says whether a version is served.
-pub fn model_is_ready(name: &str, version: &str, ready: bool) {
-    metrics::gauge!(
-        "bellwether_model_ready", "model" => name.to_owned(), "version" => version.to_owned()
-    )
-    .set(if ready { 1.0 } else { 0.0 });
-}
-
-fn lap(histogram: &Histogram, since: Instant) -> Instant {
-    let now = Instant::now();
-    histogram.record(now.duration_since(since));
-    now
+    /// Writes down the stages that are not a model's.
+    pub fn write(&self, exposition: &mut Exposition) {
+        for (stage, timer) in [
+            ("store", &self.store),
+            ("features", &self.features),
+            ("ledger", &self.ledger),
+        ] {
+            exposition.histogram(&STAGE_SECONDS, &[("stage", stage)], timer);
+        }
+    }
 }
 
 /// Of how many scores one records the ages of its values: a histogram keeps every sample until it is

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
+use super::patience::patiently;
 use crate::clock;
 use crate::features::change::{Change, Event, What};
 use crate::features::value::shorten;
@@ -14,11 +15,6 @@ use crate::store::entity::Applied;
 
 /// The largest body of one request, in bytes; one event may be larger.
 const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
-
-/// How often a request is sent again to a server that has no time or cannot be reached.
-const TRIES: u32 = 10;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -109,24 +105,14 @@ impl Destination {
 
 /// Posts one body whose first event is the change with index `first`.
 fn post(server: &Remote, body: &str, first: usize, sent: &mut Sent) -> Result<(), String> {
-    let mut pause = FIRST_PAUSE;
-    for attempt in 1.. {
-        let problem = match server.post(PATH, "application/x-ndjson", body.as_bytes()) {
-            Ok(reply) => match reply.status.as_u16() {
-                200 | 422 => return take(&reply, first, sent),
-                // It has no time, or its log is not to be had, and says that it may pass.
-                408 | 429 | 502..=504 => reply.refusal(),
-                _ => return Err(reply.refusal()),
-            },
-            Err(problem) => problem,
-        };
-        if attempt >= TRIES {
-            return Err(format!("{problem}; gave up after {TRIES} tries"));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    Ok(())
+    let reply = patiently(|| {
+        let reply = server.post(PATH, "application/x-ndjson", body.as_bytes())?;
+        Ok(match reply.status.as_u16() {
+            200 | 422 => Ok(reply),
+            _ => Err(reply),
+        })
+    })?;
+    take(&reply, first, sent)
 }
 
 /// Takes what became of the events of one body.

@@ -42,7 +42,7 @@ pub fn run(args: CheckArgs) -> Result<(), String> {
             .collect();
         output::json(&serde_json::json!({"ok": problems.is_empty(), "problems": problems}))?;
     }
-    let (views, repository, _) = loaded?;
+    let (views, repository) = loaded?;
     if args.json {
         return Ok(());
     }

@@ -3,16 +3,28 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tokio::runtime::Runtime;
 
+use super::remote::CredentialArgs;
 use super::{backfill, open_ingest, output, runtime, views};
 use crate::batch::push::{ColumnMap, RejectedRow, TimeColumns, push_batch};
+use crate::batch::push_remote::{self, ANSWER_TIMEOUT};
 use crate::batch::read::Table;
 use crate::batch::times::KnownAt;
 use crate::config::{Config, ConfigArgs};
 use crate::features::views::Views;
+use crate::ingest::Ingest;
+use crate::remote::Remote;
 
 /// How many rejected rows are printed.
 const SHOWN_REJECTS: usize = 20;
+
+/// Where rows go.
+enum Destination {
+    /// A data directory that no server has open.
+    DataDir(Box<Ingest>, Runtime),
+    Server(Remote),
+}
 
 /// Work with feature views
 #[derive(Args)]
@@ -31,7 +43,7 @@ enum FeaturesCommand {
     Schema(views::SchemaArgs),
 }
 
-/// Load a CSV or Parquet file into the online store of a stopped server
+/// Load a CSV or Parquet file into the online store of a stopped server, or of a running one
 ///
 /// Columns are matched to features by name, ignoring case and underscores. Rows with a value that
 /// does not fit are rejected and listed; the others are written.
@@ -55,6 +67,11 @@ pub struct PushArgs {
     /// began to hold [default: now]
     #[arg(long, value_name = "COLUMN|occurred")]
     known_at: Option<String>,
+    /// The running server; without it the rows go into the data directory, which no server may have open
+    #[arg(long, value_name = "URL", conflicts_with = "known_at")]
+    server: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -94,16 +111,31 @@ fn push(args: &PushArgs) -> Result<(), String> {
         known_at: KnownAt::from_argument(args.known_at.as_deref()),
     };
     let map = ColumnMap::new(&table.schema, view, &args.ignore, &times).map_err(in_file)?;
-    let ingest = open_ingest(&config, &views)?;
+    let destination = match &args.server {
+        Some(url) => Destination::Server(args.credentials.connect(url)?.within(ANSWER_TIMEOUT)),
+        None => Destination::DataDir(Box::new(open_ingest(&config, &views)?), runtime()?),
+    };
 
     let bar = output::progress(table.rows);
     let mut rejected: Vec<RejectedRow> = Vec::new();
     let (mut read, mut written) = (0, 0);
-    let runtime = runtime()?;
+    let mut more_rejected = 0;
     for batch in table {
         let batch = batch.map_err(in_file)?;
-        let pushed = push_batch(&ingest, view, &map, &batch, read + 1, &mut rejected);
-        written += runtime.block_on(pushed).map_err(in_file)?;
+        let first = read + 1;
+        match &destination {
+            Destination::DataDir(ingest, runtime) => {
+                let pushed = push_batch(ingest, view, &map, &batch, first, &mut rejected);
+                written += runtime.block_on(pushed).map_err(in_file)?;
+            }
+            Destination::Server(server) => {
+                let pushed =
+                    push_remote::push_batch(server, view, &map, &batch, first, &mut rejected);
+                let (taken, more) = pushed.map_err(in_file)?;
+                written += taken;
+                more_rejected += more;
+            }
+        }
         read += batch.num_rows() as u64;
         bar.set_position(read);
     }
@@ -116,26 +148,25 @@ fn push(args: &PushArgs) -> Result<(), String> {
             row.reason
         ));
     }
-    if rejected.len() > SHOWN_REJECTS {
+    let shown = rejected.len().min(SHOWN_REJECTS) as u64;
+    let rejected = rejected.len() as u64 + more_rejected;
+    if rejected > shown {
         output::note(format_args!(
             "… and {} more rejected rows",
-            rejected.len() - SHOWN_REJECTS
+            rejected - shown
         ));
     }
     if args.json {
-        let summary =
-            serde_json::json!({"read": read, "written": written, "rejected": rejected.len()});
+        let summary = serde_json::json!({"read": read, "written": written, "rejected": rejected});
         output::json(&summary)?;
     } else {
         output::line(format_args!("{written} rows written to view {}", view.name));
     }
-    if rejected.is_empty() {
-        Ok(())
-    } else {
-        Err(format!(
-            "{}: {} of {read} rows were rejected",
-            args.file.display(),
-            rejected.len()
-        ))
+    match rejected {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{}: {rejected} of {read} rows were rejected",
+            args.file.display()
+        )),
     }
 }

@@ -54,14 +54,15 @@ struct FileArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   bellwether keys create --name 'assembly engine' --scope score,feedback --rate 500
-  bellwether keys create --name pipeline --scope deploy --expires 90d > pipeline.key")]
+  bellwether keys create --name pipeline --scope deploy --expires 90d > pipeline.key
+  bellwether keys create --name prometheus --scope metrics > prometheus.key")]
 struct CreateArgs {
     #[command(flatten)]
     file: FileArgs,
     /// Whose it is, for people
     #[arg(long)]
     name: String,
-    /// What it may do: score, feedback, data, deploy, admin; with commas between
+    /// What it may do: score, feedback, data, deploy, metrics, admin (all of it); with commas between
     #[arg(long = "scope", value_name = "SCOPE,…", required = true, value_delimiter = ',', value_parser = Scope::parse)]
     scopes: Vec<Scope>,
     /// How long it is taken [default: for ever]

@@ -1,4 +1,4 @@
-//! `bellwether score`: whole tables, on this machine.
+//! `bellwether score`: whole tables, on this machine or on a cluster.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -7,15 +7,19 @@ use std::sync::OnceLock;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output;
+use super::remote::CredentialArgs;
+use super::{output, score_store};
+use crate::batch::cluster::{Cluster, NOT_BUILT, read_url};
+use crate::batch::score::bands::Bands;
 use crate::batch::score::bind::ColumnOptions;
 use crate::batch::score::limit::RejectLimit;
 use crate::batch::score::plan::Asked;
 use crate::batch::score::{Job, News, run as run_job};
 use crate::config::{Config, ConfigArgs};
+use crate::priority;
 use crate::serve::definitions::load_definitions;
 
-/// Score whole tables: files in, a file out
+/// Score whole tables or the online store: a file out, or scores back into the store
 ///
 /// Every row of the input that can be read gets a row in the output: its key and, for each model, the
 /// score, the label where there is one, and the version. The scores are those of `POST /v1/score` for the
@@ -24,7 +28,11 @@ use crate::serve::definitions::load_definitions;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     bellwether score --model churn --input customers.parquet --output scores.parquet\n  \
-    bellwether score --model churn,upsell --input 'base/*.csv' --output scores.csv --max-rejects 0.1%\n\n\
+    bellwether score --model churn,upsell --input 'base/*.csv' --output scores.csv --max-rejects 0.1%\n  \
+    bellwether score --model churn --input base.parquet --output scores.parquet --diff scores.parquet \\\n    \
+    --html scores.html --resume\n  \
+    bellwether score --model churn --from-store --server http://127.0.0.1:8080 --output scores.parquet \\\n    \
+    --to-store\n\n\
     The state of an unfinished job is in <output>.job; --resume goes on with it.")]
 pub struct ScoreArgs {
     #[command(flatten)]
@@ -34,11 +42,25 @@ pub struct ScoreArgs {
     model: Vec<String>,
     /// A file (.parquet, .csv, .ndjson, .arrow), a folder, or a pattern like 'base/*.parquet'; may be
     /// repeated
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "from_store")]
     input: Vec<PathBuf>,
+    /// Score every entity of the models' view in the online store instead: that of --server, else that in
+    /// --data-dir, or on Redis as configured
+    #[arg(long, conflicts_with_all = ["input", "column", "without"])]
+    from_store: bool,
     /// The file to write, .parquet, .csv or .arrow; it is replaced when the job is done
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// When the output is complete, write the scores and labels into the online store (that of --server, else
+    /// as --from-store) as the features of their names, or the columns that are named here
+    #[arg(long, value_name = "FEATURE=COLUMN", num_args = 0..=1, value_delimiter = ',',
+        value_parser = feature_and_column)]
+    to_store: Option<Vec<(String, String)>>,
+    /// The running server whose store is read or written; without it no server may have the store open
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// The column that holds a feature or a part of the key, where the names differ; may be repeated
     #[arg(long, value_name = "FEATURE=COLUMN", value_parser = feature_and_column)]
     column: Vec<(String, String)>,
@@ -67,6 +89,26 @@ pub struct ScoreArgs {
     /// Go on with a job that was interrupted
     #[arg(long)]
     resume: bool,
+    /// The output of an earlier run, to compare with: who moved from which band of scores to which. It may
+    /// be the file that --output replaces
+    #[arg(long, value_name = "LAST")]
+    diff: Option<PathBuf>,
+    /// The scores at which bands begin, like 0.1,0.3,0.5 [default: 0.2,0.4,0.6,0.8; of a regression, the
+    /// quintiles of the last run]
+    #[arg(long, value_name = "EDGES", value_parser = Bands::read)]
+    bands: Option<Bands>,
+    /// With --diff, how many of those who moved most are told, up and down each
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "diff",
+        value_parser = clap::value_parser!(u16).range(..=1000))]
+    movers: u16,
+    /// Write the summary as a page, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Score on a cluster: http://HOST:PORT of its scheduler. Input files, models and features have to be
+    /// where the cluster finds them by the same paths; rows come in any order
+    #[arg(long, value_name = "URL", env = "BELLWETHER_CLUSTER", value_parser = read_url,
+        conflicts_with_all = ["resume", "threads", "checkpoint_rows", "from_store"])]
+    cluster: Option<String>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -82,7 +124,10 @@ fn feature_and_column(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads a number of bytes, with or without a unit.
-fn bytes(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What was expected.
+pub fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 7] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -108,6 +153,8 @@ fn show(shown: &OnceLock<(ProgressBar, bool)>, news: News<'_>) {
             // Text does not say how many rows it is: how far it is shows in its bytes.
             let (bar, _) = shown.get_or_init(|| match rows {
                 Some(_) => (output::progress(rows), true),
+                // Nor does a store, of whatever size.
+                None if bytes == 0 => (output::progress(None), true),
                 None => (bar_of_text(bytes), false),
             });
             bar.set_position(if rows.is_some() { done } else { 0 });
@@ -138,8 +185,18 @@ fn bar_of_text(bytes: u64) -> ProgressBar {
 /// # Errors
 /// What went wrong, naming file, column or row.
 pub fn run(args: ScoreArgs) -> Result<(), String> {
+    if args.cluster.is_some() && !cfg!(feature = "full") {
+        return Err(NOT_BUILT.to_owned());
+    }
     let config = Config::load(&args.config)?;
-    let (_, repository, _) = load_definitions(&config)?;
+    let (views, repository) = load_definitions(&config)?;
+    let asked = score_store::Asked {
+        server: args.server.as_deref(),
+        credentials: &args.credentials,
+        is_read: args.from_store,
+        is_written: args.to_store.is_some(),
+    };
+    let store = score_store::open(&config, &views, &asked)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let job = Job {
         asked: Asked {
@@ -150,15 +207,28 @@ pub fn run(args: ScoreArgs) -> Result<(), String> {
                 without: args.without,
             },
             checkpoint_rows: args.checkpoint_rows,
+            bands: args.bands,
         },
         inputs: args.input,
         output: args.output,
         rejects: args.rejects,
         limit: args.max_rejects.unwrap_or(RejectLimit::Usual),
-        threads: args.threads.map_or(cores, NonZero::get),
+        // On a cluster one thread here takes the rows that come back.
+        threads: match args.cluster {
+            Some(_) => 1,
+            None => args.threads.map_or(cores, NonZero::get),
+        },
         memory: args.memory,
         resume: args.resume,
+        diff: args.diff,
+        movers: usize::from(args.movers),
+        html: args.html,
+        cluster: args.cluster.map(|url| Cluster { url }),
+        store,
+        from_store: args.from_store,
+        to_store: args.to_store,
     };
+    priority::lower_session();
     let shown = OnceLock::new();
     let done = run_job(&repository, &job, &|news| show(&shown, news));
     if let Some((bar, _)) = shown.get() {

@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod repository;
 mod rollout;
+mod score_batch;
 mod security;
 mod source;
 mod store;
@@ -22,6 +23,7 @@ pub use self::events::{EventsConfig, FutureEvents};
 pub use self::history::HistoryConfig;
 pub use self::repository::{RepositoryConfig, VersionPolicy};
 pub use self::rollout::RolloutConfig;
+pub use self::score_batch::ScoreBatchConfig;
 pub use self::security::{SecurityConfig, TlsConfig};
 pub use self::source::{NatsConfig, SourceConfig};
 use self::store::without_passwords;
@@ -70,6 +72,17 @@ pub struct Config {
     /// How long a client may take to send a request.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// How long a client may take to agree on keys for TLS, and to begin HTTP/2; its connection is closed
+    /// then.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// How long a connection may be without a complete request head, and an HTTP/2 client may leave a
+    /// ping without an answer; it is closed then.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer; its connection is closed then.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// How long requests are still taken after readiness has turned to 503 at SIGTERM, so that load
     /// balancers notice first.
     #[serde(with = "humantime_serde")]
@@ -96,6 +109,8 @@ pub struct Config {
     pub repository: RepositoryConfig,
     /// How versions in shadow and in canary are watched.
     pub rollout: RolloutConfig,
+    /// Many customers in one request.
+    pub score_batch: ScoreBatchConfig,
     /// Who may use the server.
     pub security: SecurityConfig,
     /// TLS for HTTP and gRPC.
@@ -121,6 +136,9 @@ impl Default for Config {
             max_queue: 64,
             request_deadline: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(8),
             ledger_queue_rows: 65_536,
@@ -131,6 +149,7 @@ impl Default for Config {
             history: HistoryConfig::default(),
             repository: RepositoryConfig::default(),
             rollout: RolloutConfig::default(),
+            score_batch: ScoreBatchConfig::default(),
             security: SecurityConfig::default(),
             tls: TlsConfig::default(),
         }

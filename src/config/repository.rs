@@ -66,7 +66,7 @@ impl RepositoryConfig {
     /// The setting that leaves versions of that model out, for a message.
     pub fn setting(&self, name: &str) -> String {
         match self.listed.get(name) {
-            Some(listed) => format!("repository.listed has {listed:?}"),
+            Some(listed) => format!("repository.listed.{name} = {listed:?}"),
             None => format!("repository.latest = {}", self.latest),
         }
     }

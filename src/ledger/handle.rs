@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use prost::bytes::Bytes;
@@ -19,6 +20,9 @@ use super::recovery::recover;
 use super::segment::newest_sequence;
 use super::syncer;
 use super::writer::{self, SharedWriter, Writer};
+
+/// How often it is looked whether there is room for a row that can wait.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The acknowledgement of an outcome: it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +134,32 @@ impl Ledger {
     pub fn append_prediction(&self, prediction: Prediction) -> Result<(), AppendError> {
         check_prediction_id(&prediction.prediction_id)?;
         self.append_frame(&prediction_frame(&prediction)?)
+    }
+
+    /// The same for work that can wait: waits until at most `most_queued` rows are ahead of it, so that
+    /// the rest of the queue's room is for those who cannot. Gives up after `patience`.
+    ///
+    /// Must be awaited in a tokio runtime with timers.
+    pub async fn append_prediction_in_time(
+        &self,
+        prediction: &Prediction,
+        most_queued: usize,
+        patience: Duration,
+    ) -> Result<(), AppendError> {
+        check_prediction_id(&prediction.prediction_id)?;
+        let frame = prediction_frame(prediction)?;
+        let since = Instant::now();
+        loop {
+            let has_room = self.queue.depth() <= most_queued;
+            match has_room.then(|| self.append_frame(&frame)) {
+                Some(Err(AppendError::Full { .. })) | None if since.elapsed() < patience => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Some(appended) => return appended,
+                // Whether there is room for it after all is told by the queue itself.
+                None => return self.append_frame(&frame),
+            }
+        }
     }
 
     /// Takes the row of an inference for writing; everything said of

@@ -384,10 +384,3 @@ fn model_statistics(entry: &Entry) -> ModelStatistics {
         batch_stats: [],
     }
 }
-
-/// Hands the statistics of every version to the metrics.
-pub fn publish_statistics(repository: &Repository) {
-    for entry in repository.catalog().entries() {
-        entry.statistics.publish(&entry.name, &entry.version);
-    }
-}

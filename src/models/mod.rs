@@ -8,6 +8,7 @@
 //! * [`rollout`] – champion, canary, shadows: who answers whom, and the way back.
 //! * [`statistics`] – how often a version was asked, and where the time went.
 //! * [`usage`] – how often it scored customers, and how that went.
+//! * [`metrics`] – all of it for Prometheus.
 //! * [`describe`] – models in the words of the Open Inference Protocol.
 //! * [`manifest`] – `model.toml`.
 //! * [`golden`] – rows a version must reproduce.
@@ -24,6 +25,7 @@ pub mod comparison;
 pub mod describe;
 pub mod golden;
 pub mod manifest;
+pub mod metrics;
 pub mod repository;
 pub mod rollout;
 pub mod scoring;

@@ -40,7 +40,7 @@ pub struct Scoring {
 }
 
 /// One input of the graph and the columns that feed it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct BoundInput {
     columns: Vec<usize>,
     data_type: DataType,
@@ -66,6 +66,30 @@ pub struct Scored {
     pub raw: Option<f64>,
     /// Affinity: the column of the chosen label.
     pub choice: Option<usize>,
+}
+
+/// The inputs that were made of one batch, for models that read the same columns.
+#[derive(Debug, Default)]
+pub struct InputTensors {
+    made: Vec<(BoundInput, Arc<Tensor>)>,
+}
+
+impl InputTensors {
+    fn get(&mut self, input: &BoundInput, batch: &RecordBatch) -> Result<Arc<Tensor>, String> {
+        let is_same = |other: &BoundInput| {
+            (&other.columns, other.data_type, other.flat)
+                == (&input.columns, input.data_type, input.flat)
+        };
+        if let Some((_, tensor)) = self.made.iter().find(|(other, _)| is_same(other)) {
+            return Ok(Arc::clone(tensor));
+        }
+        let columns: Vec<&ArrayRef> = input.columns.iter().map(|&c| batch.column(c)).collect();
+        let rows = batch.num_rows();
+        let tensor = tensors::from_columns(&columns, rows, input.data_type, input.flat)?;
+        let tensor = Arc::new(tensor);
+        self.made.push((input.clone(), Arc::clone(&tensor)));
+        Ok(tensor)
+    }
 }
 
 /// The answers of one version for many rows.
@@ -174,12 +198,21 @@ impl Scoring {
     }
 
     /// The scores and choices that [`Scoring::score`] gives, without raw scores and labels: what a
-    /// whole table needs of them.
+    /// whole table needs of them. `made` holds what other models have read of the same batch.
     ///
     /// # Errors
     /// As [`Scoring::score`].
-    pub fn score_table(&self, graph: &Model, batch: &RecordBatch) -> Result<Picked, String> {
-        let outputs = self.run(graph, batch.columns(), batch.num_rows())?;
+    pub fn score_table(
+        &self,
+        graph: &Model,
+        batch: &RecordBatch,
+        made: &mut InputTensors,
+    ) -> Result<Picked, String> {
+        let inputs = self.inputs.iter().map(|input| made.get(input, batch));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let outputs = graph
+            .run_shared(&inputs)
+            .map_err(|error| error.to_string())?;
         self.pick(&outputs, batch)
     }
 

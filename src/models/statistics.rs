@@ -10,12 +10,15 @@ use std::time::Duration;
 use super::comparison::watched::Watched;
 use super::usage::Usage;
 use crate::clock;
+use crate::telemetry::timer::Timer;
 
 /// The counters of one version.
 #[derive(Debug, Default)]
 pub struct Statistics {
     /// Scores of customers; everything else here counts inferences on tensors.
     pub scores: Usage,
+    /// How long it took to score a customer, reasons included.
+    pub took: Timer,
     /// How it does beside the version that answers, while it is in shadow or in canary.
     pub watched: Watched,
     succeeded: AtomicU64,
@@ -88,36 +91,6 @@ impl Statistics {
             infer_ns: read(&self.infer_ns),
             output_ns: read(&self.output_ns),
             last_ms: read(&self.last_ms),
-        }
-    }
-
-    /// Hands the counters to the metrics; done when they are asked for, so that a request counts
-    /// once and not twice.
-    pub fn publish(&self, model: &str, version: &str) {
-        let counts = self.read();
-        for (outcome, count) in [("success", counts.succeeded), ("failure", counts.failed)] {
-            metrics::counter!(
-                "bellwether_inference_requests_total",
-                "model" => model.to_owned(), "version" => version.to_owned(), "outcome" => outcome
-            )
-            .absolute(count);
-        }
-        metrics::counter!(
-            "bellwether_inference_rows_total",
-            "model" => model.to_owned(), "version" => version.to_owned()
-        )
-        .absolute(counts.rows);
-        for (stage, ns) in [
-            ("queue", counts.queue_ns),
-            ("input", counts.input_ns),
-            ("infer", counts.infer_ns),
-            ("output", counts.output_ns),
-        ] {
-            metrics::counter!(
-                "bellwether_inference_nanoseconds_total",
-                "model" => model.to_owned(), "version" => version.to_owned(), "stage" => stage
-            )
-            .absolute(ns);
         }
     }
 

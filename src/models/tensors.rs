@@ -57,7 +57,10 @@ pub fn from_columns(
         })?),
         DataType::I64 => Data::I64(gather(columns, rows, fill_integers)?),
         DataType::Bool => Data::Bool(gather(columns, rows, fill_flags)?),
-        DataType::String => Data::String(gather(columns, rows, fill_texts)?),
+        DataType::String => Data::String(match columns {
+            [column] if column.len() == rows => texts(column)?,
+            _ => gather(columns, rows, fill_texts)?,
+        }),
         other => {
             return Err(format!(
                 "inputs of type {other} cannot be bound to features"
@@ -157,6 +160,15 @@ fn fill_flags(column: &ArrayRef, places: Places<'_, bool>) -> Result<(), String>
         *place = flags.value(row);
     }
     Ok(())
+}
+
+/// The texts of the only column.
+fn texts(column: &ArrayRef) -> Result<Vec<CompactString>, String> {
+    let texts = column
+        .as_string_opt::<i32>()
+        .ok_or_else(|| does_not_fit(column))?;
+    let text = |text: Option<&str>| text.map(CompactString::from).unwrap_or_default();
+    Ok(texts.iter().map(text).collect())
 }
 
 /// The places hold empty text, which is what a null becomes.

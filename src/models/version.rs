@@ -20,7 +20,6 @@ use crate::features::view::View;
 use crate::features::views::Views;
 use crate::infer::Pace;
 use crate::ledger::InferenceTemplate;
-use crate::telemetry::model_latency;
 
 /// The largest `model.toml` or `golden.json` that is read, in bytes.
 const MAX_SIDE_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -36,9 +35,7 @@ pub struct ModelVersion {
     pub manifest: Option<Manifest>,
     /// How it is scored over a feature view, or why it is served raw only.
     pub scoring: Result<Scoring, Vec<String>>,
-    /// Time spent in this version, per score.
-    pub latency: metrics::Histogram,
-    /// Requests to it under `/v2`; shared by every load of this version.
+    /// Scores and inferences by it; shared by every load of this version.
     pub statistics: Arc<Statistics>,
     /// What the ledger's rows of its inferences have in common.
     pub ledger_template: InferenceTemplate,
@@ -203,7 +200,6 @@ impl ModelVersion {
             graph: Arc::new(graph),
             manifest,
             scoring,
-            latency: model_latency(name, version),
             statistics,
             ledger_template: InferenceTemplate::new(name, version, &digest),
             pace: Pace::default(),
@@ -214,11 +210,9 @@ impl ModelVersion {
 
     /// The same version under another number.
     pub fn renumbered(self, version: &str) -> Self {
-        let latency = model_latency(&self.name, version);
         let ledger_template = InferenceTemplate::new(&self.name, version, &self.digest);
         ModelVersion {
             version: version.to_owned(),
-            latency,
             ledger_template,
             ..self
         }
@@ -236,7 +230,6 @@ impl ModelVersion {
             graph: Arc::clone(&self.graph),
             manifest: self.manifest.clone(),
             scoring: bind(&self.graph, self.manifest.as_ref(), views)?,
-            latency: self.latency.clone(),
             statistics: Arc::clone(&self.statistics),
             ledger_template: InferenceTemplate::new(&self.name, &self.version, &self.digest),
             pace: Pace::default(),

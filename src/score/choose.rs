@@ -3,28 +3,31 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::record_batch::RecordBatch;
+
 use super::assemble::Assembled;
 use super::reasons::explain;
-use super::{Prediction, ScoreError, ScoreRequest};
+use super::{Prediction, ScoreError};
 use crate::features::view::View;
 use crate::models::catalog::{Catalog, Chosen};
 use crate::models::comparison::canary::Side;
 use crate::models::scoring::Scoring;
 use crate::models::version::ModelVersion;
 
-/// The versions to run for the request's customer, each of which binds to `view`. They are held by the
-/// request: a version that is replaced meanwhile goes on to answer it.
+/// The versions to run for the customer of that key, each of which binds to `view`: of the `models` that
+/// are named, or of all that bind. They are held by the request: a version that is replaced meanwhile goes
+/// on to answer it.
 ///
 /// # Errors
 /// A model that is unknown, not ready or not of this view; [`ScoreError::Replacing`] when a version is
 /// bound to another definition of the view.
 pub fn choose_models(
     catalog: &Catalog,
-    request: &ScoreRequest,
+    models: Option<&[String]>,
+    key: &str,
     view: &View,
 ) -> Result<Vec<Chosen>, ScoreError> {
-    let key = &request.customer_id;
-    let Some(names) = &request.models else {
+    let Some(names) = models else {
         let answering = catalog.answering();
         let mut chosen = Vec::with_capacity(answering.len());
         for versions in answering.iter().filter_map(|model| model.for_customer(key)) {
@@ -135,6 +138,69 @@ pub fn predict(
         reasons,
         scored_at,
     })
+}
+
+/// What one version says of every row of `batch`, counted as its answers and failures.
+pub fn predict_rows(
+    version: &Arc<ModelVersion>,
+    view: &View,
+    batch: &RecordBatch,
+    explain_limit: Option<usize>,
+) -> Vec<Result<Prediction, String>> {
+    let rows = batch.num_rows();
+    let began = Instant::now();
+    let mut told: Vec<Result<Prediction, String>> = Vec::with_capacity(rows);
+    // Ranges that are still to be scored, the first on top.
+    let mut ranges = vec![(0, rows)];
+    while let Some((start, length)) = ranges.pop() {
+        if length == 0 {
+            continue;
+        }
+        let slice = batch.slice(start, length);
+        let scored = scoring_over(version, view).and_then(|scoring| {
+            let scored = scoring.score(&version.graph, &slice)?;
+            Ok((scoring, scored))
+        });
+        match scored {
+            Ok((scoring, scored)) if scored.len() == length => {
+                for (row, scored) in scored.into_iter().enumerate() {
+                    if !scored.score.is_finite() {
+                        let score = scored.score;
+                        told.push(Err(format!("the score is {score}, not a number")));
+                        continue;
+                    }
+                    let reasons = match explain_limit {
+                        Some(limit) if limit > 0 => {
+                            let one = slice.slice(row, 1);
+                            explain(scoring, &version.graph, one.columns(), &scored, limit)
+                        }
+                        _ => Ok(None),
+                    };
+                    told.push(reasons.map(|reasons| Prediction {
+                        version: Arc::clone(version),
+                        scored,
+                        reasons,
+                        scored_at: None,
+                    }));
+                }
+            }
+            _ if length > 1 => {
+                let half = length / 2;
+                ranges.push((start + half, length - half));
+                ranges.push((start, half));
+            }
+            Ok(_) => told.push(Err("gave no score".to_owned())),
+            Err(problem) => told.push(Err(problem)),
+        }
+    }
+    let took = began.elapsed() / u32::try_from(rows.max(1)).unwrap_or(u32::MAX);
+    for told in &told {
+        match told {
+            Ok(_) => version.statistics.scores.answered(took),
+            Err(problem) => version.statistics.scores.failed(problem, took),
+        }
+    }
+    told
 }
 
 /// That a version says nothing, and why.

@@ -3,15 +3,21 @@
 //! [`Scorer::score`] is the one function behind every scoring endpoint. It answers only what has
 //! been handed to the ledger: a prediction that cannot be recorded is an error, never an answer.
 //!
+//! * [`bulk`] – many customers at once, with the same answers.
 //! * [`choose`] – the versions that a request asks for.
 //! * [`shadow`] – versions that are run beside, after the answer.
 //! * [`assemble`] – what is known and what is overridden to an Arrow batch.
+//! * [`given`] – what is known of many entities, as columns; [`given_page`] – the same on its way from a
+//!   server.
 //! * [`related`] – the entities that an entity points to.
 //! * [`quality`] – what to know about the values that were used.
 //! * [`reasons`] – contributions of features to a score.
 
 pub mod assemble;
+pub mod bulk;
 pub mod choose;
+pub mod given;
+pub mod given_page;
 pub mod quality;
 pub mod reasons;
 pub mod related;
@@ -134,7 +140,8 @@ pub struct Scorer {
     pub on_store_failure: OnFailure,
     /// The versions in shadow are run there.
     pub shadows: Shadows,
-    timers: StageTimers,
+    /// How long the stages of its scores took.
+    pub timers: StageTimers,
 }
 
 /// The views that are in force, and what is counted by their columns.
@@ -194,13 +201,14 @@ impl Scorer {
     /// The views in force, the customers' among them, and the versions to run, which are bound to it.
     async fn choose(
         &self,
-        request: &ScoreRequest,
+        models: Option<&[String]>,
+        key: &str,
     ) -> Result<(Arc<InForce>, Arc<View>, Vec<Chosen>), ScoreError> {
         for _ in 0..REPLACING_TRIES {
             let in_force = self.in_force.load_full();
             let view = in_force.views.of_entity(CUSTOMER);
             let view = Arc::clone(view.ok_or(ScoreError::NoView)?);
-            match choose_models(&self.repository.catalog(), request, &view) {
+            match choose_models(&self.repository.catalog(), models, key, &view) {
                 // Versions are bound to other views than those looked at: a moment later they are not.
                 Err(ScoreError::Replacing) => {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -216,7 +224,9 @@ impl Scorer {
     /// # Errors
     /// See [`ScoreError`]; nothing is recorded then.
     pub async fn score(&self, request: &ScoreRequest) -> Result<ScoreAnswer, ScoreError> {
-        let (in_force, view, models) = self.choose(request).await?;
+        let (in_force, view, models) = self
+            .choose(request.models.as_deref(), &request.customer_id)
+            .await?;
         let (view, counters) = (&view, &in_force.counters);
         let mut overrides = Vec::with_capacity(request.overrides.len());
         for (name, json) in &request.overrides {
@@ -274,7 +284,7 @@ impl Scorer {
         }
         let read = self.timers.store(started);
         let assembled = assemble(view, &[row], &related, &at_hand)?;
-        let mut quality = judge(view, &assembled, &needed, now_us, counters);
+        let mut quality = judge(view, &assembled, 0, &needed, now_us, counters);
         quality.store_lost = store_lost;
         let mut mark = self.timers.features(read);
 
@@ -318,7 +328,7 @@ impl Scorer {
         if fell_back {
             // The features of two versions were used, and are counted for both.
             needed = at_hand.clone();
-            quality = judge(view, &assembled, &needed, now_us, counters);
+            quality = judge(view, &assembled, 0, &needed, now_us, counters);
             quality.store_lost = store_lost;
         }
 
@@ -329,11 +339,13 @@ impl Scorer {
             quality,
         };
         let served = Served {
+            customer_id: &request.customer_id,
             assembled: &assembled,
+            row: 0,
             needed: &needed,
             applied: snapshot.applied,
         };
-        let record = record(view, request, &served, &answer, now_us);
+        let record = record(view, &served, &answer, now_us);
         self.ledger.append_prediction(record)?;
         self.timers.ledger(mark);
         if !shadowed.is_empty() {
@@ -411,9 +423,11 @@ pub async fn read_related(
     Ok(wanted.assemble(view, &snapshots, at_us)?)
 }
 
-/// The feature values of an answer.
+/// The feature values of an answer: those of one row.
 struct Served<'a> {
+    customer_id: &'a str,
     assembled: &'a Assembled,
+    row: usize,
     needed: &'a [bool],
     /// The number of the last change that went into them.
     applied: u64,
@@ -422,14 +436,16 @@ struct Served<'a> {
 /// The ledger row of an answer: the values as served, where they came from, and every score.
 fn record(
     view: &View,
-    request: &ScoreRequest,
     served: &Served<'_>,
     answer: &ScoreAnswer,
     at_us: i64,
 ) -> ledger::Prediction {
     let Served {
-        assembled, needed, ..
-    } = served;
+        assembled,
+        row,
+        needed,
+        ..
+    } = *served;
     let mut features = Vec::with_capacity(needed.len());
     for (column, feature) in view
         .features()
@@ -437,7 +453,7 @@ fn record(
         .enumerate()
         .filter(|(column, _)| needed[*column])
     {
-        let origin = assembled.origin(0, column);
+        let origin = assembled.origin(row, column);
         let source = match origin.map(|origin| origin.source) {
             Some(Source::Stored) => ledger::FeatureSource::Stored,
             Some(Source::Override) => ledger::FeatureSource::Override,
@@ -450,7 +466,7 @@ fn record(
         };
         features.push(ledger::Feature {
             name: feature.name.clone(),
-            value: match value_at(assembled.batch.column(column), 0) {
+            value: match value_at(assembled.batch.column(column), row) {
                 Value::Null => None,
                 Value::Bool(flag) => Some(ledger::FeatureValue::Bool(flag)),
                 Value::Int64(integer) => Some(ledger::FeatureValue::Int64(integer)),
@@ -483,7 +499,7 @@ fn record(
     });
     ledger::Prediction {
         prediction_id: answer.prediction_id.into_bytes().to_vec().into(),
-        customer_id: request.customer_id.clone(),
+        customer_id: served.customer_id.to_owned(),
         at_us,
         view: view.name.clone(),
         view_digest: view.digest.to_vec().into(),

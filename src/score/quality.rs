@@ -19,11 +19,12 @@ pub struct FeatureQuality {
     pub store_lost: bool,
 }
 
-/// Looks at the values of row 0 that were `needed` (by column), and counts what it finds. A derived
+/// Looks at the values of one row that were `needed` (by column), and counts what it finds. A derived
 /// feature without a value is counted and not named: what it is computed from is.
 pub fn judge(
     view: &View,
     assembled: &Assembled,
+    row: usize,
     needed: &[bool],
     now_us: i64,
     counters: &FeatureCounters,
@@ -35,11 +36,11 @@ pub fn judge(
             continue;
         }
         counters.served(column);
-        let Some(origin) = assembled.origin(0, column) else {
+        let Some(origin) = assembled.origin(row, column) else {
             let values = assembled.batch.column(column);
-            if values.is_null(0) {
+            if values.is_null(row) {
                 counters.missing(column);
-            } else if feature.has_range() && feature.is_out_of_range(&value_at(values, 0)) {
+            } else if feature.has_range() && feature.is_out_of_range(&value_at(values, row)) {
                 counters.out_of_range(column);
             }
             continue;

@@ -54,6 +54,11 @@ impl Server {
             if let Err(problem) = self.app.scorer.repository.watch_aside().await {
                 tracing::error!(error = %problem, "the model folder is not watched");
             }
+            let rollouts = Arc::clone(&self.app.rollouts);
+            let kept = tokio::task::spawn_blocking(move || rollouts.keep_up()).await;
+            if let Err(error) = kept {
+                tracing::warn!(error = %error, "what follows from new versions was not kept");
+            }
         }
     }
 

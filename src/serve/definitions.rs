@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::auth::Auth;
+use super::listener::Limits;
 use super::tls::Tls;
 use crate::config::{Config, StoreKind};
 use crate::features::views::Views;
@@ -18,13 +19,13 @@ use crate::store::{self, OnlineStore};
 ///
 /// # Errors
 /// Every problem, one line each.
-pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), String> {
+pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> {
     let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
     let roles = State::read(&config.data_dir)?;
     let repository = Repository::open_with(
         &config.models,
         &views,
-        roles.roles.clone(),
+        roles.roles,
         config.repository.clone(),
     );
     let mut problems = Vec::new();
@@ -34,13 +35,9 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), S
     }
     let catalog = repository.catalog();
     for (role, entry) in catalog.with_roles() {
-        let ready = metrics::gauge!(
-            "bellwether_model_ready", "model" => entry.name.clone(), "version" => entry.version.clone()
-        );
         let folder = config.models.join(&entry.name).join(&entry.version);
         match &entry.state {
             Ok(version) => {
-                ready.set(1.0);
                 let binds = version.scoring.is_ok();
                 tracing::info!(
                     model = entry.name,
@@ -50,7 +47,6 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), S
                 );
             }
             Err(reason) if entry.left_out || role == Role::Retired => {
-                ready.set(0.0);
                 tracing::info!(
                     model = entry.name,
                     version = entry.version,
@@ -59,7 +55,6 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), S
                 );
             }
             Err(reason) => {
-                ready.set(0.0);
                 tracing::error!(
                     model = entry.name,
                     version = entry.version,
@@ -78,7 +73,7 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), S
     if config.strict && !problems.is_empty() {
         return Err(problems.join("\n"));
     }
-    Ok((views, repository, roles))
+    Ok((views, repository))
 }
 
 /// Whether keys and certificates can be used, without serving.
@@ -88,6 +83,7 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository, State), S
 pub fn check_security(config: &Config) -> Result<(), String> {
     config.listen_address()?;
     config.grpc_listen_address()?;
+    Limits::of(config)?;
     Auth::open(config)?;
     Tls::open(&config.tls)?;
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -54,12 +54,12 @@ impl Finishing {
         result.await.map_err(|_| Unfinished)
     }
 
-    /// Waits for what is under way, at most so long; returns how much had to be given up.
-    pub async fn wait(&self, at_most: Duration) -> usize {
+    /// Waits for what is under way until then at most; returns how much had to be given up.
+    pub async fn wait(&self, until: Instant) -> usize {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let all = async { while tasks.join_next().await.is_some() {} };
-        match tokio::time::timeout(at_most, all).await {
+        match tokio::time::timeout_at(until.into(), all).await {
             Ok(()) => 0,
             Err(_) => {
                 let given_up = tasks.len();
@@ -74,6 +74,7 @@ impl Finishing {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -95,7 +96,8 @@ mod tests {
             assert!(futures_util::poll!(&mut asked).is_pending());
         }
         go.send(()).unwrap();
-        assert_eq!(finishing.wait(Duration::from_secs(30)).await, 0);
+        let until = Instant::now() + Duration::from_secs(30);
+        assert_eq!(finishing.wait(until).await, 0);
         assert!(done.load(Ordering::Relaxed));
     }
 
@@ -107,7 +109,21 @@ mod tests {
         assert!(failed.await.is_err());
         let stuck = finishing.finish(std::future::pending::<()>());
         assert!(futures_util::poll!(Box::pin(stuck)).is_pending());
-        assert_eq!(finishing.wait(Duration::from_millis(1)).await, 1);
+        assert_eq!(finishing.wait(Instant::now()).await, 1);
+    }
+
+    /// The stop has one deadline for connections and for this: what they used up is not given again.
+    #[tokio::test]
+    async fn after_the_deadline_only_what_is_ready_is_finished() {
+        let finishing = Finishing::default();
+        let ready = finishing.finish(std::future::ready(()));
+        let stuck = finishing.finish(std::future::pending::<()>());
+        assert!(futures_util::poll!(Box::pin(ready)).is_pending());
+        assert!(futures_util::poll!(Box::pin(stuck)).is_pending());
+        // Given that what is ready has ended by itself
+        tokio::task::yield_now().await;
+        let passed = Instant::now() - Duration::from_secs(1);
+        assert_eq!(finishing.wait(passed).await, 1);
     }
 
     fn finishing_fails() -> bool {

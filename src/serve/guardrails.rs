@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::App;
 use crate::models::catalog::{Catalog, Model};
 use crate::models::comparison::guardrails::Breach;
-use crate::models::comparison::metrics;
+use crate::models::metrics;
 use crate::models::rollout::transition::Refusal;
 use crate::models::rollout::{Change, RolloutError, Transition};
 
@@ -34,7 +34,7 @@ pub async fn watch(app: &Arc<App>) {
         looks = looks.wrapping_add(1);
         let catalog = app.scorer.repository.catalog();
         // So that what was scored counts for the role that the version has now.
-        metrics::count(&catalog);
+        metrics::attribute(&catalog);
         for name in catalog.names() {
             if let Some(model) = catalog.model(name) {
                 look_after(app, model).await;

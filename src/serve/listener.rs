@@ -5,10 +5,12 @@
 //! keeps is in its core's cache. A new connection goes to the thread that has the fewest. (With one
 //! runtime over all cores, the same requests took about a third more time.)
 //!
-//! At most `max_connections` are served at once; further ones wait in the kernel's queue. A
-//! connection that sends no complete request head within `idle_timeout` is closed. On stop the
-//! listening sockets are closed first; then every connection finishes the requests it is in and is
-//! closed, within `shutdown_timeout`.
+//! At most `max_connections` are served at once; of further ones one for each listening socket is taken
+//! and waits for a place, the others wait in the kernel's queue. What holds a place and does nothing is
+//! closed: who does not agree on keys or does not begin to speak within `handshake_timeout`, who sends no
+//! complete request head within `idle_timeout`, who takes nothing of an answer for `write_timeout`. On
+//! stop the listening sockets are closed first; then every connection finishes the requests it is in and
+//! is closed, within `shutdown_timeout`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,21 +28,55 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::http::stack::Stack;
+use super::patience::Patient;
 use super::tls::Tls;
 use crate::admission::turn;
+use crate::config::Config;
 
-/// How long a client may take to agree on keys.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection may wait for its next request head.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// What every HTTP/2 client sends first.
+const PREFACE_BYTES: usize = 24;
 
 /// Bounds on connections.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    pub max_connections: usize,
-    pub idle_timeout: Duration,
-    pub shutdown_timeout: Duration,
+    max_connections: usize,
+    /// How long a client may take to agree on keys, and then to begin HTTP/2.
+    handshake_timeout: Duration,
+    /// How long a connection may wait for its next request head.
+    idle_timeout: Duration,
+    /// How long a client may take nothing of what waits for it.
+    write_timeout: Duration,
+    shutdown_timeout: Duration,
+}
+
+impl Limits {
+    /// Those of the configuration.
+    ///
+    /// # Errors
+    /// The setting that lets nobody in.
+    pub fn of(config: &Config) -> Result<Limits, String> {
+        for (setting, time) in [
+            ("handshake_timeout", config.handshake_timeout),
+            ("idle_timeout", config.idle_timeout),
+            ("write_timeout", config.write_timeout),
+        ] {
+            if time.is_zero() {
+                return Err(format!(
+                    "{setting}: expected a time greater than zero, like 30s, found 0s"
+                ));
+            }
+        }
+        if config.max_connections == 0 {
+            return Err("max_connections: expected at least 1, found 0".to_owned());
+        }
+        Ok(Limits {
+            max_connections: config.max_connections,
+            handshake_timeout: config.handshake_timeout,
+            idle_timeout: config.idle_timeout,
+            write_timeout: config.write_timeout,
+            shutdown_timeout: config.shutdown_timeout,
+        })
+    }
 }
 
 /// What is spoken on a listening socket.
@@ -148,12 +184,13 @@ impl Threads {
         &self,
         listener: &TcpListener,
     ) -> std::io::Result<(std::net::TcpStream, OwnedSemaphorePermit)> {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        // After it is here: a socket on which nobody comes must not keep a place from the others.
         let place = Arc::clone(&self.places)
             .acquire_owned()
             .await
             .map_err(std::io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
         Ok((stream.into_std()?, place))
     }
 
@@ -247,19 +284,22 @@ async fn serve_connections(
         };
         // It has to be told of the end from here on, also while it is not yet served.
         let watcher = graceful.watcher();
-        let idle_timeout = limits.idle_timeout;
+        // Below TLS, where bytes that are on their way can be told from those that are not.
+        let stream = Patient::new(stream).writes_within(limits.write_timeout);
+        let stop = stop.clone();
         match tls {
             None => {
                 connections.spawn(async move {
-                    serve(stream, protocol, idle_timeout, watcher).await;
+                    serve(stream, protocol, limits, stop, watcher).await;
                     drop((counted, place));
                 });
             }
             Some(acceptor) => {
-                let stop = stop.clone();
                 connections.spawn(async move {
-                    if let Some(stream) = shake_hands(&acceptor, stream, stop).await {
-                        serve(stream, protocol, idle_timeout, watcher).await;
+                    let within = limits.handshake_timeout;
+                    let shaken = shake_hands(&acceptor, stream, within, stop.clone()).await;
+                    if let Some(stream) = shaken {
+                        serve(stream, protocol, limits, stop, watcher).await;
                     }
                     drop((counted, place));
                 });
@@ -290,10 +330,11 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// request has been made by then.
 async fn shake_hands(
     acceptor: &TlsAcceptor,
-    stream: TcpStream,
+    stream: Patient<TcpStream>,
+    within: Duration,
     mut stop: watch::Receiver<bool>,
-) -> Option<TlsStream<TcpStream>> {
-    let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+) -> Option<TlsStream<Patient<TcpStream>>> {
+    let accepted = tokio::time::timeout(within, acceptor.accept(stream));
     let accepted = tokio::select! {
         accepted = accepted => accepted,
         _ = stop.wait_for(|stopping| *stopping) => return None,
@@ -314,27 +355,40 @@ async fn shake_hands(
 }
 
 /// Serves a connection to its end.
-async fn serve<S>(stream: S, protocol: Protocol, idle_timeout: Duration, watcher: Watcher)
-where
+async fn serve<S>(
+    stream: S,
+    protocol: Protocol,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+    watcher: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = TokioIo::new(stream);
+    let idle_timeout = limits.idle_timeout;
     let ended = match protocol {
         Protocol::Http(stack) => {
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(idle_timeout)
-                .serve_connection(stream, stack);
+                .serve_connection(TokioIo::new(stream), stack);
             watcher.watch(served).await
         }
         Protocol::Grpc(router) => {
+            // hyper waits for the preface as long as it takes, also when the server stops.
+            let given_up = async move {
+                tokio::select! {
+                    () = tokio::time::sleep(limits.handshake_timeout) => {}
+                    _ = stop.wait_for(|stopping| *stopping) => {}
+                }
+            };
+            let stream = Patient::new(stream).opens_with(PREFACE_BYTES, given_up);
             let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEADER_BYTES)
                 .keep_alive_interval(Some(idle_timeout / 2))
                 .keep_alive_timeout(idle_timeout / 2)
-                .serve_connection(stream, TowerToHyperService::new(router));
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
             watcher.watch(served).await
         }
     };

@@ -7,12 +7,14 @@
 //! synced, and the store is closed.
 //!
 //! * [`listener`] – connections, their limits and their end.
+//! * [`patience`] – clients that do nothing.
 //! * [`definitions`] – what the configuration names: views, models, keys, the store.
 //! * [`http`] – the routes.
 //! * [`grpc`] – the calls.
 //! * [`guardrails`] – what the server does by itself when a canary fails.
 //! * [`auth`] – who may do what: keys, scopes, rates, the record of administrative calls.
 //! * [`tls`] – certificates.
+//! * [`score_pool`] – threads for requests with many customers.
 //! * [`finishing`] – administrative work that outlives its caller.
 
 pub mod auth;
@@ -23,6 +25,8 @@ pub mod grpc;
 pub mod guardrails;
 pub mod http;
 pub mod listener;
+mod patience;
+pub mod score_pool;
 pub mod tls;
 
 use std::num::NonZero;
@@ -41,6 +45,7 @@ use self::auth::watch::Watch;
 use self::definitions::{load_definitions, open_store};
 use self::finishing::Finishing;
 use self::listener::Protocol;
+use self::score_pool::ScorePool;
 use self::tls::Tls;
 
 use crate::admission::{self, Admission};
@@ -53,7 +58,6 @@ use crate::ingest::sources::Sources;
 use crate::ingest::{CurrentViews, Ingest};
 use crate::ledger::{Ledger, LedgerOptions};
 use crate::models::rollout::Rollouts;
-use crate::models::rollout::shown::Published;
 use crate::score::Scorer;
 use crate::score::shadow::Shadows;
 use crate::telemetry;
@@ -69,13 +73,14 @@ pub struct App {
     pub auth: Arc<Auth>,
     /// Who answers whom, and changes of it.
     pub rollouts: Arc<Rollouts>,
-    pub published_roles: Published,
     /// Who may run now; shared with `inference`.
     pub admission: Admission,
     pub config: Config,
     pub metrics: PrometheusHandle,
     /// Held by whoever makes a training set: one at a time.
     pub history: Arc<Semaphore>,
+    /// Where requests with many customers run.
+    pub score_pool: ScorePool,
     /// Administrative work under way.
     pub finishing: Finishing,
     /// Set when shutdown has begun: not ready any more, but still answering.
@@ -157,11 +162,12 @@ impl Server {
     /// damaged, and with `strict` any refused model version.
     pub fn open(config: Config) -> Result<Server, String> {
         let (auth, keys) = Auth::open(&config)?;
+        listener::Limits::of(&config)?;
         let tls = Tls::open(&config.tls)?.map(Arc::new);
         http::check_routes()?;
         let metrics = telemetry::start_metrics()?;
         config.rollout.check()?;
-        let (views, repository, roles) = load_definitions(&config)?;
+        let (views, repository) = load_definitions(&config)?;
         let sources = Sources::new(&config.source)?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|error| {
@@ -189,8 +195,7 @@ impl Server {
             Arc::clone(&repository),
             Arc::clone(&ledger),
             data_dir.clone(),
-            roles,
-        ));
+        )?);
         let inference = Arc::new(Inference::new(
             Arc::clone(&repository),
             admission.clone(),
@@ -208,6 +213,8 @@ impl Server {
         let mut scorer = Scorer::new(views, repository, store, ledger);
         scorer.on_store_failure = config.store.on_failure;
         scorer.shadows = Shadows::new(config.rollout.shadow_queue);
+        let score_pool = ScorePool::start(&config.score_batch)
+            .map_err(|error| format!("cannot start the threads that score batches: {error}"))?;
         let stopping = AtomicBool::new(false);
         Ok(Server {
             app: Arc::new(App {
@@ -217,11 +224,11 @@ impl Server {
                 inference,
                 auth: Arc::new(auth),
                 rollouts,
-                published_roles: Published::default(),
                 admission,
                 config,
                 metrics,
                 history: Arc::new(Semaphore::new(1)),
+                score_pool,
                 finishing: Finishing::default(),
                 stopping,
             }),
@@ -248,11 +255,7 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), String> {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let limits = listener::Limits {
-            max_connections: self.app.config.max_connections,
-            idle_timeout: listener::IDLE_TIMEOUT,
-            shutdown_timeout: self.app.config.shutdown_timeout,
-        };
+        let limits = listener::Limits::of(&self.app.config)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = listener::Threads::start(cores, limits)
             .map_err(|error| format!("cannot start the threads that serve: {error}"))?;
@@ -261,7 +264,7 @@ impl Server {
             .as_ref()
             .and_then(|listener| listener.local_addr().ok());
         self.app.auth.announce(&self.app.config, self.tls.is_some());
-        let _watch = Watch::start(
+        let watch = Watch::start(
             Arc::clone(&self.app.auth),
             std::mem::take(&mut self.keys),
             self.tls.clone(),
@@ -295,6 +298,9 @@ impl Server {
         );
         drop((listener, grpc_listener));
         let until = Instant::now() + self.app.config.shutdown_timeout;
+        self.app
+            .score_pool
+            .end_within(self.app.config.shutdown_timeout);
         let ((), unfinished) = tokio::join!(sources.stop(), self.drain(threads));
         let unfinished = unfinished?;
         if unfinished > 0 {
@@ -303,13 +309,14 @@ impl Server {
                 "closed before their requests were finished"
             );
         }
-        let patience = until.saturating_duration_since(Instant::now());
-        let given_up = self.app.finishing.wait(patience).await;
+        let given_up = self.app.finishing.wait(until).await;
         if given_up > 0 {
             tracing::warn!(calls = given_up, "administrative calls were given up");
         }
         let app = Arc::clone(&self.app);
         let closed = tokio::task::spawn_blocking(move || {
+            // It has rows for the ledger, maybe.
+            drop(watch);
             if let Some(shadows) = shadows {
                 shadows.stop();
             }

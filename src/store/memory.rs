@@ -22,13 +22,16 @@ pub fn default_cache_bytes() -> u64 {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let machine = read("/proc/meminfo").and_then(|text| total_of(&text));
     let cgroups = read("/proc/self/cgroup").unwrap_or_default();
-    let second = cgroup_of(&cgroups)
-        .and_then(|cgroup| least_limit(Path::new("/sys/fs/cgroup"), &cgroup, "memory.max"));
-    let first = memory_cgroup_of(&cgroups).and_then(|cgroup| {
-        let root = Path::new("/sys/fs/cgroup/memory");
-        least_limit(root, &cgroup, "memory.limit_in_bytes")
-    });
-    quarter(machine, second.into_iter().chain(first).min())
+    quarter(machine, limit_of(&cgroups, Path::new("/sys/fs/cgroup")))
+}
+
+/// The limit on a process with these control groups, which are in folders below `mounted`: of version 2,
+/// of version 1, or the lower one of both.
+fn limit_of(cgroups: &str, mounted: &Path) -> Option<u64> {
+    let second = cgroup_of(cgroups).and_then(|cgroup| least_limit(mounted, &cgroup, "memory.max"));
+    let first = memory_cgroup_of(cgroups)
+        .and_then(|cgroup| least_limit(&mounted.join("memory"), &cgroup, "memory.limit_in_bytes"));
+    second.into_iter().chain(first).min()
 }
 
 /// A quarter of the lesser of what the machine has and what the process is limited to.
@@ -150,5 +153,31 @@ mod tests {
         let first = "5:cpu,cpuacct:/a\n4:memory:/docker/b\n0::/\n";
         assert_eq!(memory_cgroup_of(first).unwrap(), "docker/b");
         assert_eq!(memory_cgroup_of("0::/\n"), None);
+    }
+    #[test]
+    fn limits_of_both_versions_hold_and_the_lower_one_counts() {
+        let mounted = tempfile::tempdir().unwrap();
+        let set = |file: &str, text: &str| {
+            let file = mounted.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        let limit = |cgroups: &str| limit_of(cgroups, mounted.path());
+        let first = "5:cpu,cpuacct:/a\n4:memory:/docker/b\n1:name=systemd:/c\n";
+        assert_eq!(limit(first), None);
+        // Version 1 writes a number that no machine has where there is no limit.
+        set("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(quarter(Some(16 * GIB), limit(first)), 4 * GIB);
+        set("memory/docker/b/memory.limit_in_bytes", "3000\n");
+        assert_eq!(limit(first), Some(3000));
+        // A container sees the name that its group has outside, and its limit at the root.
+        set("memory/memory.limit_in_bytes", "4000\n");
+        assert_eq!(limit("4:memory:/kubepods/pod1/c2\n"), Some(4000));
+        // Both versions at once.
+        let both = format!("{first}0::/system\n");
+        set("system/memory.max", "2000\n");
+        assert_eq!(limit(&both), Some(2000));
+        set("system/memory.max", "max\n");
+        assert_eq!(limit(&both), Some(3000));
     }
 }

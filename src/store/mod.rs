@@ -13,12 +13,14 @@ mod packed;
 mod profile;
 pub mod redis;
 mod row;
+pub mod scan;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use self::entity::{Action, Applied};
+use self::scan::Page;
 use crate::features::value::Value;
 use crate::features::view::View;
 use crate::features::windows::WindowState;
@@ -87,7 +89,7 @@ pub struct Watermark {
 }
 
 /// Why the store could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the directory open.
     #[error(
@@ -104,6 +106,9 @@ pub enum StoreError {
     /// A setting of the store is wrong.
     #[error("{0}")]
     Settings(String),
+    /// A scan is to go on at a place that this store cannot have named.
+    #[error("after: {0:?} is no place that this store has given")]
+    Place(String),
     /// A stored row cannot be decoded.
     #[error("the stored profile of view {view} is damaged: {problem}")]
     Damaged { view: String, problem: String },
@@ -147,6 +152,27 @@ pub trait OnlineStore: Send + Sync {
 
     /// Writes everything that was applied, so that the next start replays nothing.
     fn checkpoint(&self) -> StoreFuture<'_, ()>;
+
+    /// The next entities of a view, at most about `limit`, as they are at `at_us`; see [`scan`]. `after` is
+    /// where the page before said that the next one begins. Takes as long as reading so many from disk.
+    fn scan<'a>(
+        &'a self,
+        view: &'a Arc<View>,
+        after: Option<&'a str>,
+        limit: usize,
+        at_us: i64,
+    ) -> StoreFuture<'a, Page> {
+        let _ = (view, after, limit, at_us);
+        Box::pin(std::future::ready(Err(StoreError::Io(
+            "this store cannot be read as a whole".to_owned(),
+        ))))
+    }
+
+    /// Whether a scan goes in the order of the keys. Then no entity comes twice, and where it goes on is
+    /// the last key, which holds for as long as the store does.
+    fn scans_in_order(&self) -> bool {
+        true
+    }
 
     /// Hands to `each` the entities of a view whose windows lack earlier events, because they were
     /// declared later than these came: the key, and the number of the last change that is lacking. An

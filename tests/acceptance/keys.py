@@ -8,7 +8,7 @@ import grpc
 
 from server import Client, succeed
 
-SCOPES = ["score", "feedback", "data", "deploy", "admin"]
+SCOPES = ["score", "feedback", "data", "deploy", "metrics", "admin"]
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 import struct
 import subprocess
 import time
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars
 import pytest
 
+from killed import run_and_kill
 from server import BINARY, FEATURES, MODELS, REPOSITORY, Server, clean_environment, prediction_of, refuse, succeed
 from telco import IBM_CSV, VARIED, customer, ibm_customers
 
@@ -224,6 +224,15 @@ def test_a_mistake_in_the_command_is_told_before_anything_is_read(base, tmp_path
         (score(base, tmp_path / "a.csv", "--column", "tenur=x"), "tenure"),
         (score(base, tmp_path / "a.csv", "--memory", "1KB"), "--memory"),
         (score(base, tmp_path / "a.csv", models="churn,churn"), "twice"),
+        *(
+            (score(base, tmp_path / "a.csv", "--rejects", rejects), f"--rejects {rejects}")
+            for rejects in [
+                base,
+                tmp_path / "a.csv",
+                tmp_path / "no" / ".." / "a.csv.manifest.json",
+                tmp_path / "no" / "such" / "folder.ndjson",
+            ]
+        ),
     ]:
         assert expected in refuse(*arguments)
     assert list(tmp_path.iterdir()) == []
@@ -251,45 +260,44 @@ def small_steps(many, output, *arguments):
     return score(many, output, "--checkpoint-rows", 4096, "--threads", 2, *arguments)
 
 
-def run_and_kill(command, seconds):
-    """Runs a command and kills it after some time; whether it was still running then."""
-    process = subprocess.Popen(
-        [str(BINARY), *map(str, command)],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    assert code == 0, process.communicate()[1]
-    return False
+KILLS = 10
+# Little memory makes for few rows at a time, and so for many checkpoints.
+MANY_CHECKPOINTS = ("--checkpoint-rows", 256, "--memory", "210MiB", "--threads", 2)
 
 
 @pytest.mark.parametrize("extension", ["parquet", "csv"])
-def test_killed_at_any_point_and_resumed_the_output_is_that_of_one_run(many, tmp_path, extension):
+def test_killed_at_ten_random_points_and_resumed_the_output_is_that_of_one_run(many, tmp_path, extension):
     whole = tmp_path / f"whole.{extension}"
-    started = time.monotonic()
-    succeed(*small_steps(many, whole), timeout=FINISH_SECONDS)
-    seconds = time.monotonic() - started
+    succeed(*score(many, whole, *MANY_CHECKPOINTS), timeout=FINISH_SECONDS)
     output = tmp_path / f"scores.{extension}"
+    manifest = output.with_name(output.name + ".manifest.json")
+    command = score(many, output, *MANY_CHECKPOINTS, "--resume")
     randomly = random.Random(7)
-    kills = 0
-    while run_and_kill(small_steps(many, output, "--resume"), randomly.uniform(0.05, 0.6) * seconds):
-        kills += 1
-        assert not output.exists(), "it appears when it is complete"
-        assert kills < 100, "every run gets further than the one before"
-    print(f"killed {kills} times; one run takes {seconds:.1f} s")
-    assert kills > 0
-    assert output.read_bytes() == whole.read_bytes()
-    manifests = [json.loads(file.with_name(file.name + ".manifest.json").read_text()) for file in (output, whole)]
-    for name in ("rows", "scored", "rejected", "models", "features"):
-        assert manifests[0]["summary"][name] == manifests[1]["summary"][name]
+
+    def assert_as_one_run():
+        assert output.read_bytes() == whole.read_bytes()
+        found, expected = (
+            json.loads(file.with_name(file.name + ".manifest.json").read_text())["summary"]
+            for file in (output, whole)
+        )
+        for name in ("rows", "scored", "rejected", "models", "features"):
+            assert found[name] == expected[name]
+
+    kills, finished = 0, 0
+    while kills < KILLS:
+        if run_and_kill(command, output, randomly.randint(0, 4), randomly.uniform(0, 0.2)):
+            kills += 1
+            assert not output.exists(), "it appears when it is complete"
+        else:
+            # It was quicker than whoever was to kill it. The next one begins anew.
+            assert_as_one_run()
+            output.unlink()
+            manifest.unlink()
+            finished += 1
+            assert finished < 50
+    succeed(*command, timeout=FINISH_SECONDS)
+    print(f"killed {kills} times, finished before that {finished} times")
+    assert_as_one_run()
 
 
 def test_a_job_whose_input_or_options_changed_is_not_gone_on_with(many, tmp_path):

@@ -683,6 +683,29 @@ def test_the_health_of_the_server_and_of_the_service(channel):
     watch.cancel()
 
 
+def test_calls_that_need_no_key_take_small_messages_only(channel):
+    for path in (SERVICE + "ServerLive", SERVICE + "ServerReady", "/grpc.health.v1.Health/Check"):
+        with refused("RESOURCE_EXHAUSTED", "16384 bytes", "not to be set"):
+            channel.unary_unary(path)(b"x" * 20_000, timeout=WAIT)
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"x" * 20_000, timeout=WAIT)
+    with refused("RESOURCE_EXHAUSTED", "16384 bytes"):
+        next(watch)
+
+
+def test_a_watch_whose_message_does_not_come_ends(tmp_path):
+    config = tmp_path / "bellwether.toml"
+    config.write_text('request_timeout = "500ms"\n')
+    arguments = ["--grpc-listen", "127.0.0.1:0"]
+    with Server(tmp_path / "data", models=tmp_path, cwd=tmp_path, arguments=arguments) as server:
+        with grpc.insecure_channel(server.grpc_address) as channel:
+            never = threading.Event()
+            messages = (never.wait() for _ in range(1))
+            watch = channel.stream_stream("/grpc.health.v1.Health/Watch")(messages, timeout=WAIT)
+            with refused("DEADLINE_EXCEEDED", "the message did not come in time"):
+                next(watch)
+            never.set()
+
+
 def test_a_server_without_its_models_is_not_serving(tmp_path):
     with Server(
         tmp_path / "data",

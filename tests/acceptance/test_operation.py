@@ -157,6 +157,7 @@ ROUTES = [
     ("get", "/v2/models/stats"),
     ("get", "/v2/models/{}/stats"),
     ("get", "/v2/models/{}/versions/{}/stats"),
+    ("post", "/v1/score/batch"),
     ("post", "/v1/events"),
     ("post", "/v1/features/{}"),
     ("get", "/v1/features/{}/{}"),
@@ -181,6 +182,7 @@ def test_every_route_is_described(openapi):
 def test_every_described_route_answers(client, openapi):
     bodies = {
         "/v1/score": {"customer_id": "described"},
+        "/v1/score/batch": {"customer_id": "described"},
         "/v1/outcomes": {"customer_id": "described", "outcome": "churn"},
         "/v1/customers/{}": {"features": customer()},
         "/v1/events": {"event_id": "1", "event": "ticket", "customer_id": "described"},

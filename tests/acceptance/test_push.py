@@ -155,3 +155,21 @@ def test_the_public_file_as_it_is(data_dir):
         for customer_id, features, _ in customers[::70]:
             stored = client.stored(customer_id)
             assert {name: stored[name]["value"] for name in FEATURE_NAMES} == features
+
+
+def test_a_running_server_takes_a_table_and_scores_with_it_at_once(data_dir, tmp_path):
+    wrong = write_csv(tmp_path / "wrong.csv", [VARIED[0], {**VARIED[1], "tenure": -1}, VARIED[2]])
+    with Server(data_dir) as server:
+        client = server.client()
+        place = ("--server", f"http://{server.address}", "--features", FEATURES)
+        said = refuse("features", "push", "--view", "customer", wrong, *place)
+        assert "row 2: tenure: -1 is out of range" in said and "1 of 3 rows" in said
+        file = write_csv(tmp_path / "base.csv", VARIED)
+        done = succeed("features", "push", "--view", "customer", file, *place)
+        assert f"{len(VARIED)} rows written" in done.stdout
+        expected = reference("churn").run(VARIED)["probabilities"][:, 1]
+        for number, row in enumerate(VARIED):
+            stored = client.stored(f"row-{number}")
+            assert {name: stored[name]["value"] for name in FEATURE_NAMES} == row
+            score = prediction_of(client.score(f"row-{number}", models=["churn"]), "churn")["score"]
+            assert score == pytest.approx(float(expected[number]), abs=1e-5)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import bellwether
 import pandas
+import polars
+import pyarrow
 import pytest
 
 from clients import run_client
@@ -107,6 +109,38 @@ def test_many_customers_are_scored_in_their_order(python, customer_id):
     assert python.score_many([]) == []
     with pytest.raises(bellwether.NotFound):
         python.score_many([*ids, "nobody at all"])
+
+
+@pytest.mark.parametrize("library", ["arrow", "pandas", "polars"])
+def test_a_table_is_scored_as_its_customers_are_one_by_one(python, customer_id, library):
+    ids = [f"{customer_id}-{number}" for number in range(20)]
+    python.features.push(
+        pandas.DataFrame([{"customer_id": one, **customer(tenure=3 * n)} for n, one in enumerate(ids)])
+    )
+    rows = {"customer_id": [*ids, "nobody at all"], "monthly_charges": [20.5] * 20 + [None]}
+    frame = {"arrow": pyarrow.table, "pandas": pandas.DataFrame, "polars": polars.DataFrame}[library](rows)
+    told = []
+    scores = python.score_batch(frame, explain=2, returns=library, progress=told.append)
+    assert type(scores) is {"arrow": pyarrow.Table}.get(library, type(frame))
+    columns = scores.to_pydict() if library == "arrow" else {n: list(scores[n]) for n in frame_columns(scores)}
+    alone = [python.score(one, features={"monthly_charges": 20.5}, explain=2) for one in ids]
+    assert columns["customer_id"] == rows["customer_id"]
+    assert columns["churn_score"][:20] == [one["churn"].score for one in alone]
+    assert columns["upsell_label"][:20] == [one["upsell"].label for one in alone]
+    reasons = json.loads(columns["churn_reasons"][0])
+    assert [r["feature"] for r in reasons["contributions"]] == [
+        r.feature for r in alone[0]["churn"].reasons.contributions
+    ]
+    assert "no such customer" in columns["error"][20]
+    assert (told[-1].done, told[-1].total) == (21, 21)
+    with pytest.raises(bellwether.InvalidRequest, match="did you mean tenure"):
+        python.score_batch(pandas.DataFrame({"customer_id": ids, "tenuer": 3}))
+    empty = python.score_batch(pyarrow.table({"customer_id": pyarrow.array([], "string")}), models="churn")
+    assert empty.num_rows == 0 and "churn_score" in empty.column_names
+
+
+def frame_columns(frame):
+    return list(frame.columns)
 
 
 def test_events_count_and_what_is_known_is_read_back(python, customer_id):

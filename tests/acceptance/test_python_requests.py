@@ -7,6 +7,8 @@ import sys
 
 import bellwether
 import httpx
+import pyarrow
+import pyarrow.ipc
 import pytest
 from bellwether import _progress
 from bellwether._progress import Progress, Reporter, line
@@ -72,6 +74,48 @@ def test_a_score_is_not_asked_for_again_when_the_server_may_have_answered():
     with server.client() as client, pytest.raises(bellwether.ServerUnavailable, match="no answer"):
         client.score("c1")
     assert len(server.requests) == 1
+
+
+def test_a_table_is_scored_in_requests_of_one_arrow_batch_each():
+    ids = [f"c{number}" for number in range(10_000)]
+
+    def answer(request):
+        (batch,) = pyarrow.ipc.open_stream(request.content)
+        body = io.BytesIO()
+        scored = batch.append_column("churn_score", pyarrow.array([0.5] * batch.num_rows))
+        with pyarrow.ipc.new_stream(body, scored.schema) as writer:
+            writer.write_batch(scored)
+        sizes.append((batch.num_rows, str(request.url.query, "ascii")))
+        return httpx.Response(200, content=body.getvalue())
+
+    sizes, told = [], []
+    with bellwether.Client("http://server", transport=httpx.MockTransport(answer)) as client:
+        scores = client.score_batch(pyarrow.table({"customer_id": ids}), models=["a", "b"], progress=told.append)
+        assert scores["customer_id"].to_pylist() == ids
+        assert [rows for rows, _ in sizes] == [4096, 4096, 1808]
+        assert {query for _, query in sizes} == {"models=a%2Cb"}
+        assert [progress.done for progress in told] == [4096, 8192, 10_000]
+        wide = pyarrow.table({"customer_id": ids[:100], "note": ["x" * 1_000_000] * 100})
+        client.score_batch(wide, record=False, explain=3)
+        assert all(rows <= 8 for rows, _ in sizes[3:])
+        assert sizes[-1][1] == "explain=3&record=false"
+
+
+def test_a_batch_is_sent_again_when_the_server_said_that_it_did_nothing_and_not_when_it_broke_off():
+    table = pyarrow.table({"customer_id": ["c1"]})
+    body = io.BytesIO()
+    with pyarrow.ipc.new_stream(body, table.schema) as writer:
+        writer.write_table(table)
+    done = httpx.Response(200, content=body.getvalue())
+    server = Answers(httpx.Response(429, json={"error": "4 batches"}, headers={"Retry-After": "0"}), done)
+    with server.client() as client:
+        assert client.score_batch(table).num_rows == 1
+    server = Answers(httpx.RemoteProtocolError("broke off"), done)
+    with server.client() as client, pytest.raises(bellwether.ServerUnavailable, match="broke off"):
+        client.score_batch(table)
+    server = Answers(httpx.RemoteProtocolError("broke off"), done)
+    with server.client() as client:
+        assert client.score_batch(table, record=False).num_rows == 1
 
 
 def test_an_outcome_is_reported_again_with_the_same_id_after_a_lost_connection():

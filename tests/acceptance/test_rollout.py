@@ -358,6 +358,7 @@ def test_what_is_not_possible_is_refused_with_the_reason(served):
     (broken / "model.onnx").write_bytes(b"no model")
     client.post("/v2/repository/models/churn/load", {})
     rolled_out(client, "canary", 2, percent=5)
+    rolled_out(client, "candidate", 4)
 
     def refused(status, *words, **body):
         model = body.pop("model", "churn")
@@ -371,7 +372,7 @@ def test_what_is_not_possible_is_refused_with_the_reason(served):
     refused(409, "version 2 is the canary", action="canary", version="4", percent=1)
     refused(409, "version 2 is what a rollback", action="rollback", version="1")
     refused(409, "version 3", "model.onnx", action="promote", version="3")
-    refused(409, "candidate already", action="candidate", version="4")
+    refused(409, "a candidate that is kept loaded already", action="candidate", version="4")
     refused(404, "no model", "churn", model="chrun", action="rollback")
     refused(404, "no version", "1, 2, 3, 4", action="promote", version="9")
     refused(404, "no version", action="retire", version="9")
@@ -388,7 +389,7 @@ def test_what_is_not_possible_is_refused_with_the_reason(served):
     assert client.request("POST", "/v1/models/churn/rollout", b"{").status == 400
     assert client.get("/v1/models/chrun").status == 404
     # Nothing of this has changed anything.
-    assert client.get("/v1/models/churn").json()["roles"]["revision"] == 1
+    assert client.get("/v1/models/churn").json()["roles"]["revision"] == 2
     assert states(client) == {"1": "champion", "2": "canary", "3": "unavailable", "4": "candidate"}
 
     said = refuse("model", "promote", "churn", "1", "--server", url(served))
@@ -454,6 +455,15 @@ def test_roles_and_shares_are_metrics(served):
     assert metric(client, role, model="churn", version="2", role="canary") == 0
     assert metric(client, role, model="churn", version="2", role="candidate") == 1
     assert metric(client, "bellwether_canary_share", model="churn") == 0
+    # A version that is not there any more has none.
+    rolled_out(client, "retire", 2)
+    deadline = time.monotonic() + 30
+    while 'version="2"' in (text := client.get("/metrics").body.decode()):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.02)  # between two looks: it is freed aside
+    assert 'version="1"' in text
+    rolled_out(client, "candidate", 2)
+    assert metric(client, role, model="churn", version="2", role="candidate") == 1
 
 
 def test_a_champion_whose_folder_is_gone_is_replaced_by_the_one_before_and_that_is_said(tmp_path, models):

@@ -39,7 +39,7 @@ ROUTES = {
     "/v1/models": "deploy",
     "/v2/repository": "deploy",
     "/v1/audit": "admin",
-    "/metrics": "admin",
+    "/metrics": "metrics",
 }
 
 INFERENCE = "/inference.GRPCInferenceService/"
@@ -268,6 +268,21 @@ def test_a_stream_is_closed_without_the_scope_and_ends_with_its_key(protected, c
     assert ended.value.code() == UNAUTHENTICATED
 
 
+def test_the_first_message_of_an_old_stream_is_refused_when_its_key_is_revoked(protected, channel):
+    # Given a stream that was let in with a key and over which nothing has been asked
+    key = create(protected.data_dir, "score")
+    eventually("the new key is taken", lambda: score_status(protected, key) == 200)
+    stream = Stream(channel, key)
+    assert stream.answers.initial_metadata() is not None
+    # When the key is revoked, then the first question is not answered
+    revoke(protected.data_dir, key)
+    eventually("the key is refused", lambda: score_status(protected, key) == 401)
+    with pytest.raises(grpc.RpcError) as refused:
+        stream.ask()
+    stream.end()
+    assert refused.value.code() == UNAUTHENTICATED and "revoked" in refused.value.details()
+
+
 def open_stream(channel, key):
     stream = Stream(channel, key)
     try:
@@ -415,38 +430,100 @@ def acts(protected, limit=1000):
     return answer.json()["acts"]
 
 
+def load_request(name, **parameters):
+    message = service_pb2.RepositoryModelLoadRequest(model_name=name)
+    for parameter, value in parameters.items():
+        message.parameters[parameter].string_param = value
+    return message.SerializeToString()
+
+
 def test_administrative_calls_are_recorded_before_they_are_answered(protected, channel):
-    deploy = protected.keys["deploy"]
+    deploy, lacking = protected.keys["deploy"], protected.lacking["deploy"]
     client = protected.client(deploy)
     before = len(acts(protected))
+    grpc_load, grpc_unload = INFERENCE + "RepositoryModelLoad", INFERENCE + "RepositoryModelUnload"
     # Given calls that change something, right ones and wrong ones, over HTTP and gRPC
     assert client.post("/v2/repository/models/churn/load", {}).status == 200
     refused = client.post("/v2/repository/models/not-there/load", {})
     assert refused.status == 400
     assert client.post("/v1/features/reload", b"").status == 200
-    message = service_pb2.RepositoryModelLoadRequest(model_name="upsell").SerializeToString()
-    assert call(channel, INFERENCE + "RepositoryModelLoad", message, deploy)[0] == grpc.StatusCode.OK
-    # And calls that change nothing, and one that was refused for want of a scope
+    assert call(channel, grpc_load, load_request("upsell"), deploy)[0] == grpc.StatusCode.OK
+    with_files = call(channel, grpc_load, load_request("upsell", config="{}"), deploy)
+    assert with_files[0] == grpc.StatusCode.INVALID_ARGUMENT
+    not_there = call(channel, grpc_load, load_request("not-there"), deploy)
+    assert not_there[0] == grpc.StatusCode.NOT_FOUND
+    no_message = call(channel, grpc_unload, b"\xff", deploy)
+    assert no_message[0] == grpc.StatusCode.INVALID_ARGUMENT
+    too_large = call(channel, grpc_unload, b"x" * (33 << 20), deploy)
+    assert too_large[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    # And calls whose key lacks the scope
+    forbidden = protected.client(lacking).post("/v2/repository/models/churn/load", {})
+    assert forbidden.status == 403
+    denied = call(channel, grpc_unload, load_request("churn"), lacking)
+    assert denied[0] == PERMISSION_DENIED
+    # And calls that change nothing, and some of nobody who is known
     assert client.get("/v1/models").status == 200
     assert client.post("/v2/repository/index", {}).status == 200
-    lacking = protected.client(protected.lacking["deploy"])
-    assert lacking.post("/v2/repository/models/churn/load", {}).status == 403
+    assert call(channel, INFERENCE + "RepositoryIndex", key=deploy)[0] == grpc.StatusCode.OK
+    assert protected.client(lacking).get("/v1/models").status == 403
+    assert protected.client().post("/v2/repository/models/churn/load", {}).status == 401
+    assert call(channel, grpc_load, load_request("churn"))[0] == UNAUTHENTICATED
     # Then the first are recorded, with who, what, and what came of it, the newest first
-    recorded = acts(protected)
-    recorded = recorded[: len(recorded) - before]
-    actor = f"key:{deploy.id}"
-    load = "POST /v2/repository/models/{name}/load"
-    found = [(act["actor"], act["action"], act["subject"], act["outcome"]) for act in reversed(recorded)]
-    assert found == [
-        (actor, load, "churn", "done"),
-        (actor, load, "not-there", refused.error()),
-        (actor, "POST /v1/features/reload", "", "done"),
-        (actor, "gRPC RepositoryModelLoad", "upsell", "done"),
+    expected = [
+        (deploy, "POST /v2/repository/models/{name}/load", "churn", "done"),
+        (deploy, "POST /v2/repository/models/{name}/load", "not-there", refused.error()),
+        (deploy, "POST /v1/features/reload", "", "done"),
+        (deploy, "gRPC RepositoryModelLoad", "upsell", "done"),
+        (deploy, "gRPC RepositoryModelLoad", "upsell", with_files[1]),
+        (deploy, "gRPC RepositoryModelLoad", "not-there", not_there[1]),
+        (deploy, "gRPC RepositoryModelUnload", "", no_message[1]),
+        (deploy, "gRPC RepositoryModelUnload", "", too_large[1]),
+        (lacking, "POST /v2/repository/models/{name}/load", "churn", forbidden.error()),
+        (lacking, "gRPC RepositoryModelUnload", "", denied[1]),
     ]
+    expected = [(f"key:{key.id}", *rest) for key, *rest in expected]
+
+    def recorded():
+        newest = acts(protected)
+        newest = newest[: len(newest) - before]
+        return [(act["actor"], act["action"], act["subject"], act["outcome"]) for act in reversed(newest)]
+
+    # Those of calls that were done or could have been are there when they are answered; nobody waits for
+    # the others.
+    assert recorded()[:8] == expected[:8]
+    eventually("the rows of those that were not let in", lambda: len(recorded()) == len(expected))
+    assert recorded() == expected
+    assert acts(protected, limit=1)[0]["details"] == {"refused": "scope"}
     for limit in ("0", "-1", "x", "10001"):
         answer = protected.client(protected.keys["admin"]).get(f"/v1/audit?limit={limit}")
         assert answer.status == 400 and "limit" in answer.error()
     assert len(acts(protected, limit=2)) == 2
+
+
+def test_only_so_many_refused_calls_are_recorded(protected):
+    lacking = protected.client(protected.lacking["deploy"])
+    before = len(acts(protected, limit=10_000))
+    for _ in range(300):
+        assert lacking.post("/v2/repository/models/churn/load", {}).status == 403
+    assert len(acts(protected, limit=10_000)) - before < 300
+
+
+def test_a_revoked_key_that_tries_again_is_recorded(protected):
+    key = create(protected.data_dir, "deploy")
+    client = protected.client(key)
+    eventually("the new key is taken", lambda: client.get("/v1/models").status == 200)
+    revoke(protected.data_dir, key)
+    eventually("the key is refused", lambda: client.get("/v1/models").status == 401)
+
+    def found():
+        client.post("/v1/features/reload", b"")
+        return [act for act in acts(protected) if act["actor"] == f"key:{key.id}"]
+
+    # More of them than are written may have been tried before.
+    tried = eventually("the row", found)
+    assert {(act["action"], act["details"]["refused"]) for act in tried} == {
+        ("POST /v1/features/reload", "revoked")
+    }
 
 
 def test_a_call_is_recorded_although_its_caller_has_gone(protected):
@@ -631,3 +708,36 @@ def test_deploys_and_transitions_are_recorded_once_and_with_the_key(tmp_path):
     assert [act for act in found[1:] if act[0].startswith("POST")] == []
     assert {"model.deploy", "model.shadow"} <= {act for act, _ in found}
     assert [act["reason"] for act in recorded if act["action"] == "model.shadow"] == ["to compare"]
+
+
+def test_an_upload_whose_key_is_revoked_meanwhile_is_not_deployed(tmp_path):
+    data_dir, models = tmp_path / "data", tmp_path / "models"
+    copy_sample("churn", models)
+    key, admin = create(data_dir, "deploy"), create(data_dir, "admin")
+    body, headers = multipart({"model.onnx": (models / "churn" / "1" / "model.onnx").read_bytes()})
+    with Server(data_dir, models=models) as server:
+        host, port = server.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            # Given an upload that was let in and of which half has come
+            head = "POST /v1/models/churn/versions?promote=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            head += f"Content-Type: {headers['Content-Type']}\r\nContent-Length: {len(body)}\r\n"
+            head += f"Expect: 100-continue\r\nAuthorization: Bearer {key.text}\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")
+            connection.sendall(body[: len(body) // 2])
+            # When its key is revoked before the rest comes
+            revoke(data_dir, key)
+            client = KeyedClient(server.address, key)
+            eventually("the key is refused", lambda: client.get("/v1/models").status == 401)
+            connection.sendall(body[len(body) // 2 :])
+            answer = bytearray()
+            while piece := connection.recv(65_536):
+                answer += piece
+        # Then nothing is deployed, and the record says that it was tried
+        assert answer.startswith(b"HTTP/1.1 401") and b"revoked" in answer, answer
+        operator = KeyedClient(server.address, admin)
+        listed = operator.get("/v1/models").json()["models"]
+        assert {entry["version"] for entry in listed if entry["name"] == "churn"} == {"1"}, listed
+        recorded = operator.get("/v1/audit").json()["acts"]
+        tried = [act for act in recorded if act["action"] == "POST /v1/models/{name}/versions"]
+        assert len(tried) == 1 and "revoked" in tried[0]["outcome"], recorded

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from export import read
+from faulty import champion, slow_steps, with_steps
 from heavy import Heavy, assert_one_answer_each, heavy_model
-from server import ANSWER_SECONDS, STOP_SECONDS, Client, Server, refuse
+from server import ANSWER_SECONDS, STOP_SECONDS, Client, Server, refuse, succeed
 
 IN_FLIGHT = 50
 DELAY_SECONDS = 3
@@ -168,3 +170,25 @@ def test_over_grpc_too_it_is_not_serving_before_it_is_gone(data_dir, models):
 def test_a_wrong_setting_is_named(data_dir, flag, value):
     said = refuse("serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir, f"{flag}={value}")
     assert flag in said and value in said, said
+
+
+def test_an_administrative_call_that_the_stop_gives_up_is_recorded(data_dir, tmp_path):
+    # Given a server with a version on its way in that takes much longer to load than a stop may take
+    models = tmp_path / "models"
+    champion(models)
+    config = tmp_path / "bellwether.toml"
+    config.write_text('shutdown_timeout = "1s"\n[repository]\nwatch = "0s"\n')
+    server = Server(data_dir, models=models, cwd=tmp_path)
+    with_steps(models, 2, slow_steps() * 500)
+    body = b"{}"
+    with begin(server.address, "/v2/repository/models/churn/load", body, {}) as connection:
+        connection.sendall(body)
+        # When it is told to stop while it loads
+        server.terminate()
+        assert server.wait(ANSWER_SECONDS) == 0, server.log_text()
+    assert entries(server, "administrative calls were given up"), server.log_text()
+    # Then the record has the call, and that it was not finished
+    succeed("ledger", "export", "--data-dir", data_dir, "--output", tmp_path / "export")
+    (row,) = read(tmp_path / "export", "audit").to_dicts()
+    assert (row["action"], row["subject"]) == ("POST /v2/repository/models/{name}/load", "churn")
+    assert row["outcome"].startswith("given up"), row

@@ -1,6 +1,7 @@
 """TLS with a real chain: a root that clients trust, an intermediate authority, a server; renewed while
 the server runs; and clients that have to show certificates of their own."""
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -13,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from certificates import Authority, replace
 from keys import call, create
 from server import Answer, Server, refuse, run, succeed
+from test_connections import connect, is_closed
 from waiting import eventually
 
 SERVER_READY = "/inference.GRPCInferenceService/ServerReady"
@@ -261,3 +263,31 @@ def test_a_server_with_tls_stops_while_a_client_shakes_hands(tmp_path, trusted):
         assert TlsClient(server.address, trusted).get("/livez").status == 200
     # Stopped in time by now
     silent.close()
+
+
+def test_who_agrees_on_tls_and_then_does_nothing_is_given_up(tmp_path, trusted):
+    # Given a server with one place, over TLS
+    certificate, key, _ = trusted.server("patient")
+    config = tmp_path / "bellwether.toml"
+    config.write_text('max_connections = 1\nhandshake_timeout = "1s"\nwrite_timeout = "500ms"\n')
+    with TlsServer(tmp_path, certificate, key, cwd=tmp_path) as server:
+        context = ssl.create_default_context(cafile=str(trusted.root_file))
+        context.set_alpn_protocols(["h2"])
+        # When the place is taken by who says nothing at all, by who agrees on keys and then says nothing,
+        # and by who asks and takes no answer
+        silent = connect(server.grpc_address)
+        eventually("the first is given up", lambda: is_closed(silent))
+        shaken = context.wrap_socket(connect(server.grpc_address), server_hostname="127.0.0.1")
+        eventually("the second is given up", lambda: is_closed(shaken))
+        context.set_alpn_protocols(["http/1.1"])
+        deaf = context.wrap_socket(
+            connect(server.address, receive_buffer=4096), server_hostname="127.0.0.1"
+        )
+        deaf.settimeout(0.2)
+        with contextlib.suppress(TimeoutError, OSError):
+            for _ in range(10_000):
+                deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: b\r\n\r\n" * 10)
+        # Then the others are served
+        assert grpc_code(server.grpc_address, trusted) == grpc.StatusCode.OK
+        for connection in (silent, shaken, deaf):
+            connection.close()

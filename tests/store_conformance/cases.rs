@@ -1,13 +1,14 @@
 //! What every online store promises.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellwether::features::value::Value;
-use bellwether::store::Snapshot;
 use bellwether::store::entity::Applied;
+use bellwether::store::{Snapshot, StoreError};
 
 use crate::world::*;
 
@@ -44,6 +45,10 @@ pub const CASES: &[(&str, Case)] = &[
     ("many changes of one entity at once", |world| {
         Box::pin(many_changes(world))
     }),
+    (
+        "a scan finds every entity that stays, whatever comes and goes",
+        |world| Box::pin(scans(world)),
+    ),
     (
         "several entities are read at once, in the order asked",
         |world| Box::pin(reads(world)),
@@ -313,6 +318,85 @@ async fn many_entities(world: &World) {
     for (name, found) in names.iter().zip(found) {
         let found = found.unwrap_or_else(|| panic!("{name} is not there"));
         assert_eq!(found.profile.get("tenure").unwrap().value, tenure(name));
+    }
+}
+
+async fn scans(world: &World) {
+    let mut server = world.open("a");
+    let view = world.customers();
+    let stays = |number: i64| {
+        format!(
+            "{}-{number}",
+            ["C", "{}", "ü *", "a\u{1f}b"][number as usize % 4]
+        )
+    };
+    let tenure = |number: i64| [("tenure", Value::Int64(number))];
+    let changes: Vec<_> = (0..700).map(|n| update(&stays(n), &tenure(n))).collect();
+    server.apply(&changes).await;
+    server
+        .apply(&[update("gone", &tenure(1)), removal("gone")])
+        .await;
+    server
+        .apply(&[event("C-0", "e1"), event("only events", "e1")])
+        .await;
+    server
+        .apply(&[update_at(
+            "site",
+            "C-1",
+            NOON,
+            &[("risk", Value::Float64(0.5))],
+        )])
+        .await;
+
+    let mut found: Vec<(String, Snapshot)> = Vec::new();
+    let mut after: Option<String> = None;
+    for number in 0.. {
+        let page = server
+            .store
+            .scan(view, after.as_deref(), 50, NOON)
+            .await
+            .unwrap();
+        assert!(
+            page.entities.len() < 500,
+            "a page is not much longer than asked for"
+        );
+        found.extend(page.entities);
+        let Some(next) = page.next else { break };
+        after = Some(next);
+        // Others come and go before and behind, and one changes.
+        let (first, last) = (format!("!{number}"), format!("~{number}"));
+        server
+            .apply(&[update(&first, &tenure(0)), update(&last, &tenure(0))])
+            .await;
+        server
+            .apply(&[removal(&first), update("only events", &tenure(number))])
+            .await;
+    }
+    let in_order = server.store.scans_in_order();
+    assert!(
+        !in_order || found.windows(2).all(|pair| pair[0].0 < pair[1].0),
+        "each comes once"
+    );
+    let known: BTreeMap<String, Snapshot> = found.into_iter().collect();
+    for number in 0..700 {
+        let snapshot = &known[&stays(number)];
+        assert_eq!(
+            snapshot.profile.get("tenure").unwrap().value,
+            Value::Int64(number)
+        );
+        let now = server.read(view, &stays(number)).await.unwrap();
+        assert_eq!(*snapshot, now);
+    }
+    assert!(known.contains_key("only events") && !known.contains_key("gone"));
+    let sites = server
+        .store
+        .scan(world.sites(), None, 50, NOON)
+        .await
+        .unwrap();
+    assert_eq!((sites.entities.len(), sites.next), (1, None));
+    if !in_order {
+        let nowhere = server.store.scan(view, Some("C-1"), 50, NOON).await;
+        assert!(matches!(nowhere, Err(StoreError::Place(_))));
     }
 }
 

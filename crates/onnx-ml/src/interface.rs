@@ -1,5 +1,6 @@
 //! What a caller must know of a model: the inputs it takes and the outputs it gives.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use compact_str::CompactString;
@@ -112,9 +113,10 @@ impl Inputs {
     }
 
     /// Verifies the shapes of the tensors of one run.
-    pub fn check(&self, tensors: &[Tensor]) -> Result<(), Misfit> {
+    pub fn check<T: Borrow<Tensor>>(&self, tensors: &[T]) -> Result<(), Misfit> {
         let mut sizes: Vec<Option<usize>> = vec![None; self.names];
-        for (input, (tensor, dimensions)) in tensors.iter().zip(&self.dimensions).enumerate() {
+        let tensors = tensors.iter().map(Borrow::borrow);
+        for (input, (tensor, dimensions)) in tensors.zip(&self.dimensions).enumerate() {
             let Some(dimensions) = dimensions else {
                 continue;
             };

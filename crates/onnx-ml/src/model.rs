@@ -1,7 +1,9 @@
 //! [`Model`]: a loaded file, ready to run.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use prost::Message;
 
@@ -69,7 +71,17 @@ impl Model {
     /// # Errors
     /// [`RunError`] naming the tensor that does not fit, or the operator that refused a value.
     pub fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
-        self.run_with(inputs, None)
+        self.check(&inputs)?;
+        self.run_checked(inputs.into_iter().map(Arg::Owned), None)
+    }
+
+    /// As [`Model::run`], of tensors that others need too.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn run_shared(&self, inputs: &[Arc<Tensor>]) -> Result<Vec<Tensor>, RunError> {
+        self.check(inputs)?;
+        self.run_checked(inputs.iter().map(|tensor| Arg::Borrowed(tensor)), None)
     }
 
     /// As [`Model::run`]; large batches are worked on by the threads of `pool` too. The results are
@@ -78,15 +90,22 @@ impl Model {
     /// # Errors
     /// As [`Model::run`].
     pub fn run_on(&self, inputs: Vec<Tensor>, pool: &dyn Pool) -> Result<Vec<Tensor>, RunError> {
-        self.run_with(inputs, Some(pool))
+        self.check(&inputs)?;
+        self.run_checked(inputs.into_iter().map(Arg::Owned), Some(pool))
     }
 
-    fn run_with(
-        &self,
-        inputs: Vec<Tensor>,
+    /// For tests: the model that runs every step by itself, and how many shortcuts it had.
+    #[cfg(test)]
+    pub(crate) fn without_shortcuts(mut self) -> (Model, usize) {
+        let shortcuts = self.plan.drop_shortcuts();
+        (self, shortcuts)
+    }
+
+    fn run_checked<'a>(
+        &'a self,
+        inputs: impl Iterator<Item = Arg<'a>>,
         pool: Option<&dyn Pool>,
     ) -> Result<Vec<Tensor>, RunError> {
-        self.check(&inputs)?;
         let context = Context {
             limit_bytes: self.limits.run_bytes,
             live_bytes: Cell::new(0),
@@ -95,9 +114,7 @@ impl Model {
         };
         // No operator is meant to panic on any input. If one does all the same, it must cost the
         // call, not the server; nothing of the run is seen afterwards.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            self.plan.run(inputs.into_iter().map(Arg::Owned), &context)
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| self.plan.run(inputs, &context)));
         match result {
             Ok(outputs) => outputs.map_err(run_error),
             Err(panic) => Err(RunError::Defect {
@@ -106,7 +123,7 @@ impl Model {
         }
     }
 
-    fn check(&self, inputs: &[Tensor]) -> Result<(), RunError> {
+    fn check<T: Borrow<Tensor>>(&self, inputs: &[T]) -> Result<(), RunError> {
         let infos = &self.inputs.infos;
         if inputs.len() != infos.len() {
             return Err(RunError::InputCount {
@@ -114,7 +131,7 @@ impl Model {
                 found: inputs.len(),
             });
         }
-        for (tensor, info) in inputs.iter().zip(infos) {
+        for (tensor, info) in inputs.iter().map(Borrow::borrow).zip(infos) {
             if tensor.data_type() != info.data_type {
                 return Err(RunError::InputType {
                     name: info.name.clone(),
@@ -128,7 +145,7 @@ impl Model {
             .map_err(|misfit| RunError::InputShape {
                 name: infos[misfit.input].name.clone(),
                 expected: misfit.expected,
-                found: inputs[misfit.input].shape().to_vec(),
+                found: inputs[misfit.input].borrow().shape().to_vec(),
             })
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::Debug;
 
 use smallvec::SmallVec;
 
+use crate::ops::dense::FixedProduct;
+use crate::ops::one_hot_encoder::OneHotEncoder;
 use crate::pool::Pool;
 use crate::tensor::{DataType, Element, ShapeError, Tensor};
 
@@ -21,6 +23,22 @@ pub(crate) type Outputs = SmallVec<[Tensor; 2]>;
 pub(crate) trait Operator: Debug + Send + Sync {
     /// Computes the outputs.
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError>;
+
+    /// What it is, where that is of use to those who look at several operators together.
+    fn kind(&self) -> Kind<'_> {
+        Kind::Other
+    }
+}
+
+/// Operators that are quicker together than one after another.
+pub(crate) enum Kind<'a> {
+    OneHot(&'a OneHotEncoder),
+    /// Gives a matrix of the same elements, of so many columns if that is fixed.
+    Matrix(Option<usize>),
+    /// Puts tensors together along this axis.
+    Concat(i64),
+    Product(FixedProduct<'a>),
+    Other,
 }
 
 /// Reads a node and makes its operator; the error says what is wrong with the node.

@@ -99,7 +99,7 @@ fn a_wrong_call_is_refused_with_the_name_of_the_input() {
 #[test]
 fn a_call_that_takes_too_much_is_refused_and_a_smaller_one_is_not() {
     let limits = Limits {
-        run_bytes: 400_000,
+        run_bytes: 50_000,
         ..Limits::default()
     };
     let model = Model::from_bytes_with(&sample().encode_to_vec(), &limits).unwrap();

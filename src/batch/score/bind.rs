@@ -5,6 +5,8 @@
 //! reverse is an error: a stored feature that a model reads and that has no column in the file is not
 //! quietly taken to be missing for everyone. Who wants that says so (`--without`).
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::push::plain_name;
 use crate::features::value::shorten;
 use crate::features::view::{Role, View, suggestion};
@@ -19,14 +21,14 @@ pub struct ColumnOptions {
 }
 
 /// A column of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     pub index: usize,
     pub name: String,
 }
 
 /// What is read of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Binding {
     /// The columns of the key, in the order of the view's key columns.
     pub keys: Vec<Column>,

@@ -116,9 +116,11 @@ fn finite_or_null(array: ArrayRef) -> Result<ArrayRef, String> {
 }
 
 fn blank_is_null(texts: &StringArray) -> Result<ArrayRef, String> {
-    let is_blank = |row: usize| texts.value(row).trim_ascii_start().is_empty();
-    // Unicode has more white space than ASCII, which only a text that begins with it can consist of.
-    let is_blank = |row: usize| is_blank(row) || texts.value(row).trim().is_empty();
+    let is_blank = |row: usize| match texts.value(row).as_bytes().first() {
+        None => true,
+        // Most texts begin with a letter, and need no closer look.
+        Some(first) => !first.is_ascii_graphic() && texts.value(row).trim().is_empty(),
+    };
     if !(0..texts.len()).any(is_blank) {
         return Ok(Arc::new(texts.clone()));
     }

@@ -4,6 +4,9 @@
 //! * `part-000000.<ext>` – rows of the output; `part-000000.rejects.ndjson` – rows that were not scored.
 //! * `part-000000.json` – what the part holds and where the next one begins. It is written last: a part
 //!   without it does not count.
+//! * `last.json`, `last-000.bucket`, `now-000.bucket` – with `--diff`: rows of the last run and of this one
+//!   by their keys.
+//! * `store-places.ndjson` – of a job that reads the online store, the last key before each checkpoint.
 //! * `LOCK` – held by the process that works on the job.
 //!
 //! Each file is written under another name, synced, and renamed. Parts are completed in order, so that
@@ -83,6 +86,11 @@ impl JobFolder {
         })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The job that the folder is of; `None` when it is empty.
     ///
     /// # Errors
@@ -135,6 +143,11 @@ impl JobFolder {
         self.path.join(format!("part-{index:06}.rejects.ndjson"))
     }
 
+    /// The last key before each checkpoint, where the input is the online store.
+    pub fn store_places(&self) -> PathBuf {
+        self.path.join("store-places.ndjson")
+    }
+
     /// Where a file is written before it gets its name.
     pub fn unfinished(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.new"))
@@ -180,7 +193,11 @@ impl JobFolder {
         }
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
+    /// Reads a file of the folder; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
         let path = self.path.join(name);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -194,7 +211,11 @@ impl JobFolder {
         }
     }
 
-    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), String> {
+    /// Writes a file of the folder; it is there when it is complete.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn write(&self, name: &str, value: &impl Serialize) -> Result<(), String> {
         write_json(&self.unfinished(name), &self.path.join(name), value)
     }
 }

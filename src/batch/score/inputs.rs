@@ -49,11 +49,11 @@ const MAX_DEPTH: usize = 32;
 /// The most files of one job.
 const MAX_FILES: usize = 100_000;
 
-/// The files that `inputs` stand for, each with its digest.
+/// The files that `inputs` stand for, in the order in which they are read.
 ///
 /// # Errors
-/// An input that leads to no file, a file that cannot be read, or one of no known format.
-pub fn find(inputs: &[PathBuf]) -> Result<Vec<InputFile>, String> {
+/// An input that leads to no file, or a file that is named twice.
+pub fn find(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for input in inputs {
         let mut found = Vec::new();
@@ -88,10 +88,18 @@ pub fn find(inputs: &[PathBuf]) -> Result<Vec<InputFile>, String> {
             "--input: {path} is named twice; its rows would be scored twice"
         ));
     }
-    paths.into_iter().map(describe).collect()
+    Ok(paths)
 }
 
-fn describe(path: PathBuf) -> Result<InputFile, String> {
+/// Files with their digests.
+///
+/// # Errors
+/// A file that cannot be read, or one of no known format.
+pub fn describe(paths: Vec<PathBuf>) -> Result<Vec<InputFile>, String> {
+    paths.into_iter().map(describe_file).collect()
+}
+
+fn describe_file(path: PathBuf) -> Result<InputFile, String> {
     if Format::of(&path).is_none() {
         return Err(format!(
             "{}: expected a file ending in .parquet, .csv, .ndjson, .jsonl, .arrow, .feather or .ipc",
@@ -274,7 +282,7 @@ mod tests {
         }
         let names = |input: &str| -> Vec<String> {
             let files = find(&[dir.path().join(input)]).unwrap();
-            let short = |file: InputFile| file.path.strip_prefix(dir.path()).unwrap().to_owned();
+            let short = |file: PathBuf| file.strip_prefix(dir.path()).unwrap().to_owned();
             files
                 .into_iter()
                 .map(|file| short(file).to_string_lossy().into_owned())

@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::rows::score;
 use super::sink::{Done, Sink};
 use super::source::{Item, Position, Source};
+use crate::priority;
 
 /// Scored chunks that may wait for an earlier one, for each thread.
 const AHEAD: u64 = 2;
@@ -56,6 +57,8 @@ impl Shared<'_> {
     }
 
     fn work(&self) {
+        // A server on the same machine goes before it; without one nobody is in its way.
+        priority::lowest();
         let mut guard = StopOthers {
             shared: self,
             has_ended: false,

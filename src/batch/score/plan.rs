@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::bands::Bands;
 use super::bind::ColumnOptions;
+use super::statistics::is_share;
 use crate::features::value::{Value, shorten};
 use crate::features::view::View;
 use crate::models::manifest::TaskKind;
@@ -26,13 +28,18 @@ pub struct Plan {
     /// How many contributions are given with each score.
     pub explain: Option<usize>,
     pub columns: ColumnOptions,
-    /// The time that stands for that of a request, as values of the view's columns.
+    /// The time that stands for that of a request, microseconds since the Unix epoch,
+    pub at_us: i64,
+    /// and as values of the view's columns.
     pub request_time: Vec<(usize, Value)>,
     /// The columns of the output.
     pub schema: SchemaRef,
     pub chunk_rows: usize,
     /// A part ends behind this many rows.
     pub checkpoint_rows: u64,
+    /// By model: the bands that its scores are counted in while they come; none for scores whose range is
+    /// not known beforehand.
+    pub bands: Vec<Option<Bands>>,
 }
 
 /// What is asked for.
@@ -42,6 +49,8 @@ pub struct Asked {
     pub explain: Option<usize>,
     pub columns: ColumnOptions,
     pub checkpoint_rows: u64,
+    /// The bands of scores; the usual ones of each model when left out.
+    pub bands: Option<Bands>,
 }
 
 impl Plan {
@@ -60,9 +69,18 @@ impl Plan {
             }
             models.push(version);
         }
+        Plan::over(models, asked, at_us)
+    }
+
+    /// The plan with these versions, whatever names are asked for.
+    ///
+    /// # Errors
+    /// A version that does not bind, versions over different views, or a wrong column.
+    pub fn over(models: Vec<Arc<ModelVersion>>, asked: &Asked, at_us: i64) -> Result<Plan, String> {
         let first = models.first().ok_or("--model: name at least one model")?;
         let view = Arc::clone(&scoring_of(first)?.view);
         let mut needed = vec![false; view.features().len()];
+        let mut bands = Vec::with_capacity(models.len());
         for version in &models {
             let scoring = scoring_of(version)?;
             if scoring.view.name != view.name {
@@ -74,6 +92,8 @@ impl Plan {
             for &column in &scoring.features {
                 needed[column] = true;
             }
+            let usual = is_share(scoring).then(Bands::of_shares);
+            bands.push(asked.bands.clone().or(usual));
         }
         view.close_over_inputs(&mut needed);
         asked.columns.check(&view)?;
@@ -83,10 +103,12 @@ impl Plan {
             models,
             explain: asked.explain,
             columns: asked.columns.clone(),
+            at_us,
             request_time: view.request_time(at_us).collect(),
             schema,
             chunk_rows: CHUNK_ROWS,
             checkpoint_rows: asked.checkpoint_rows,
+            bands,
             view,
         })
     }

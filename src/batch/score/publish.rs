@@ -2,7 +2,7 @@
 //!
 //! Each file gets its name when it is complete and on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::folder::{JobFolder, Part, publish, with_suffix};
 use super::plan::Plan;
@@ -10,7 +10,22 @@ use super::sink::Sink;
 use super::write::{OutputFormat, assemble, join_bytes};
 use super::{Job, inputs};
 
-fn rejects_path(job: &Job) -> PathBuf {
+/// Where a file is or would be, whatever the way it is named.
+///
+/// # Errors
+/// When its folder is not there.
+pub fn place_of(path: &Path) -> std::io::Result<PathBuf> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Ok(folder
+        .canonicalize()?
+        .join(path.file_name().unwrap_or_default()))
+}
+
+/// Where the rows go that are not scored.
+pub fn rejects_path(job: &Job) -> PathBuf {
     let beside = || with_suffix(&job.output, ".rejects.ndjson");
     job.rejects.clone().unwrap_or_else(beside)
 }

@@ -23,9 +23,10 @@ use super::statistics::Statistics;
 use super::table::{Reject, Table, batch_of, from_csv, from_ndjson};
 use crate::features::change::KEY_SEPARATOR;
 use crate::features::view::Feature;
-use crate::models::scoring::{Picked, Scoring};
+use crate::models::scoring::{InputTensors, Picked, Scoring};
 use crate::models::version::ModelVersion;
 use crate::score::assemble::{assemble_columns, to_array, value_at};
+use crate::score::given::{Given, Notes};
 use crate::score::reasons::{Reasons, explain};
 
 /// What became of a chunk.
@@ -49,7 +50,14 @@ pub fn score(plan: &Plan, files: &[InputFile], chunk: Chunk) -> Result<Scored, S
     let file = files[chunk.file].path.display().to_string();
     let in_file = |problem: String| format!("{file}: rows from {} on: {problem}", chunk.first);
     let binding = &*chunk.binding;
+    let mut stored = None;
     let table = match chunk.content {
+        Content::Entities(entities) => {
+            let read = entities.read(plan, binding, chunk.first);
+            let (table, given) = read.map_err(in_file)?;
+            stored = Some(given);
+            Ok(table)
+        }
         Content::Columns(columns) => Ok(Table::new(columns, chunk.rows, chunk.first)),
         Content::Csv(bytes, width) => from_csv(&bytes, chunk.rows, chunk.first, width, binding),
         Content::Ndjson(bytes) => from_ndjson(
@@ -63,7 +71,11 @@ pub fn score(plan: &Plan, files: &[InputFile], chunk: Chunk) -> Result<Scored, S
     };
     let mut rejects = Vec::new();
     let mut table = table.map_err(in_file)?;
-    let mut read = read_table(plan, binding, &mut table).map_err(in_file)?;
+    let mut read = match stored {
+        Some(given) => from_store(plan, given, &table),
+        None => read_table(plan, binding, &mut table),
+    }
+    .map_err(in_file)?;
     if !table.bad.is_empty() {
         table = table
             .without_bad_rows(&file, binding, &mut rejects)
@@ -74,9 +86,12 @@ pub fn score(plan: &Plan, files: &[InputFile], chunk: Chunk) -> Result<Scored, S
     let batch = assemble_columns(&plan.view, &read.given, table.rows, &plan.needed)
         .map_err(|error| in_file(error.to_string()))?;
     let mut answers = Vec::with_capacity(plan.models.len());
+    let mut tensors = InputTensors::default();
     for version in &plan.models {
-        answers.push(run(plan, version, &batch, &mut table).map_err(in_file)?);
+        let answer = run(plan, version, &batch, &mut tensors, &mut table);
+        answers.push(answer.map_err(in_file)?);
     }
+    drop(tensors);
     let is_good: Option<BooleanArray> = (!table.bad.is_empty()).then(|| {
         let rows = 0..table.rows;
         rows.map(|row| Some(!table.bad.contains_key(&row)))
@@ -86,7 +101,7 @@ pub fn score(plan: &Plan, files: &[InputFile], chunk: Chunk) -> Result<Scored, S
     for (index, (version, answer)) in plan.models.iter().zip(&answers).enumerate() {
         let scoring = scoring_of(version)?;
         let rows = (0..table.rows).filter(|row| !table.bad.contains_key(row));
-        statistics.add_scores(index, scoring, answer, rows);
+        statistics.add_scores(plan, index, scoring, answer, rows);
         columns.extend(answer_columns(plan, version, scoring, answer, table.rows));
     }
     let mut output = batch_of(&plan.schema, columns, table.rows).map_err(in_file)?;
@@ -104,6 +119,7 @@ pub fn score(plan: &Plan, files: &[InputFile], chunk: Chunk) -> Result<Scored, S
         rejects.sort_by_key(|reject| reject.row);
     }
     statistics.add_features(plan, &read.given, &read.unknown, &served);
+    statistics.add_notes(plan, &read.notes);
     Ok(Scored {
         rows: chunk.rows as u64,
         end: chunk.end,
@@ -120,6 +136,35 @@ struct Read {
     given: Vec<Option<ArrayRef>>,
     /// By column of the view: how many values are not among the declared ones.
     unknown: Vec<u64>,
+    /// By column of the view: what else there is to say of values of the online store.
+    notes: Vec<Notes>,
+}
+
+/// The columns of entities of the online store, which have been checked when they were stored.
+fn from_store(plan: &Plan, given: Given, table: &Table) -> Result<Read, String> {
+    let mut columns = given.columns;
+    set_request_time(plan, table.rows, &mut columns)?;
+    Ok(Read {
+        keys: table.columns[..plan.view.key_columns().len()].to_vec(),
+        given: columns,
+        unknown: vec![0; plan.view.features().len()],
+        notes: given.notes,
+    })
+}
+
+/// Every row is scored at the time of the job.
+fn set_request_time(
+    plan: &Plan,
+    rows: usize,
+    given: &mut [Option<ArrayRef>],
+) -> Result<(), String> {
+    for (column, value) in &plan.request_time {
+        let one = to_array(plan.view.features()[*column].kind, &[value]);
+        let rows = UInt32Array::from(vec![0; rows]);
+        let all = take(&one, &rows, None).map_err(|error| error.to_string())?;
+        given[*column] = Some(all);
+    }
+    Ok(())
 }
 
 /// Reads the columns; the rows that do not fit are rejected in `table`.
@@ -147,13 +192,7 @@ fn read_table(plan: &Plan, binding: &Binding, table: &mut Table) -> Result<Read,
     let features = plan.view.features();
     let mut given: Vec<Option<ArrayRef>> = vec![None; features.len()];
     let mut unknown = vec![0; features.len()];
-    for (column, value) in &plan.request_time {
-        // Every row is scored at the time of the job.
-        let one = to_array(features[*column].kind, &[value]);
-        let rows = UInt32Array::from(vec![0; table.rows]);
-        let all = take(&one, &rows, None).map_err(|error| error.to_string())?;
-        given[*column] = Some(all);
-    }
+    set_request_time(plan, table.rows, &mut given)?;
     for (array, (feature, column)) in feature_columns.iter().zip(&binding.features) {
         let is_typed = table.is_typed;
         let reject = |row, reason| table.reject(row, &column.name, reason);
@@ -166,6 +205,7 @@ fn read_table(plan: &Plan, binding: &Binding, table: &mut Table) -> Result<Read,
         keys,
         given,
         unknown,
+        notes: Vec::new(),
     })
 }
 
@@ -181,6 +221,7 @@ fn run(
     plan: &Plan,
     version: &ModelVersion,
     batch: &RecordBatch,
+    tensors: &mut InputTensors,
     table: &mut Table,
 ) -> Result<Answer, String> {
     let scoring = scoring_of(version)?;
@@ -201,7 +242,12 @@ fn run(
             continue;
         }
         let slice = batch.slice(start, length);
-        match scoring.score_table(&version.graph, &slice) {
+        let mut of_slice = InputTensors::default();
+        let tensors = match length == rows {
+            true => &mut *tensors,
+            false => &mut of_slice,
+        };
+        match scoring.score_table(&version.graph, &slice, tensors) {
             Ok(picked) => {
                 for (offset, score) in picked.scores.iter().enumerate() {
                     if !score.is_finite() {

@@ -15,6 +15,7 @@ use super::rows::Scored;
 use super::source::Position;
 use super::statistics::Statistics;
 use super::table::Reject;
+use super::watch::Watch;
 use super::write::{OutputFormat, PartWriter};
 
 /// What is to be written at a place of the sequence.
@@ -29,6 +30,7 @@ pub struct Sink<'p> {
     folder: &'p JobFolder,
     format: OutputFormat,
     limit: RejectLimit,
+    watch: &'p Watch,
     /// The parts that are complete.
     pub parts: Vec<Part>,
     /// The number of the sequence that is written next.
@@ -63,6 +65,7 @@ impl<'p> Sink<'p> {
         folder: &'p JobFolder,
         format: OutputFormat,
         limit: RejectLimit,
+        watch: &'p Watch,
         parts: Vec<Part>,
     ) -> Sink<'p> {
         Sink {
@@ -70,6 +73,7 @@ impl<'p> Sink<'p> {
             folder,
             format,
             limit,
+            watch,
             at: parts.last().map_or(Position::default(), |part| part.end),
             rows: parts.iter().map(|part| part.rows).sum(),
             rejected: parts.iter().map(|part| part.rejected).sum(),
@@ -189,6 +193,9 @@ impl<'p> Sink<'p> {
         let Some(current) = self.current.take() else {
             return Ok(());
         };
+        // What was read of a file that changed meanwhile is not kept.
+        let first_file = self.parts.last().map_or(0, |part| part.end.file);
+        self.watch.check_from(first_file, end.file)?;
         let (file, rejects_file) = self.unfinished();
         current.writer.finish()?;
         let has_rejects = current.rejects.is_some();

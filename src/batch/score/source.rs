@@ -1,3 +1,5 @@
+//! The input as one sequence of chunks: files, or the online store ([`StoreReader`]).
+//!
 //! The input files as one sequence of chunks, cut into parts at checkpoints.
 //!
 //! One thread at a time asks for the next chunk. Columns of Parquet and Arrow files are decoded here;
@@ -19,12 +21,13 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
 
 use super::bind::{Binding, bind};
 use super::inputs::{Format, InputFile};
+use super::names::{member_names, read_header};
 use super::plan::Plan;
 use super::split::{Piece, Splitter};
+use super::store_source::{self, StoreReader};
 
 /// Lines of NDJSON that say which fields a file has.
 const FIRST_LINES: usize = 1000;
@@ -69,6 +72,8 @@ pub enum Content {
     /// Records, and how many fields each should have.
     Csv(Vec<u8>, usize),
     Ndjson(Vec<u8>),
+    /// Of the online store.
+    Entities(store_source::Rows),
 }
 
 /// The files that are being read.
@@ -77,6 +82,8 @@ pub struct Source<'p> {
     files: &'p [InputFile],
     at: Position,
     open: Option<Open>,
+    /// What is read in place of the one file that stands for it.
+    store: Option<StoreReader<'p>>,
     sequence: u64,
     /// Rows since the last checkpoint.
     rows_in_part: u64,
@@ -111,10 +118,23 @@ impl<'p> Source<'p> {
             files,
             at,
             open: None,
+            store: None,
             sequence: 0,
             rows_in_part: 0,
             is_done: false,
         }
+    }
+
+    /// Reads the store in place of `files`, of which one stands for it.
+    pub fn of_store(
+        plan: &'p Plan,
+        files: &'p [InputFile],
+        at: Position,
+        store: StoreReader<'p>,
+    ) -> Source<'p> {
+        let mut source = Source::new(plan, files, at);
+        source.store = Some(store);
+        source
     }
 
     /// The next item with its number; `None` at the end. The last item ends a part.
@@ -136,9 +156,19 @@ impl<'p> Source<'p> {
             return Ok(None);
         }
         if self.rows_in_part >= self.plan.checkpoint_rows {
-            return Ok(Some(self.end_part()));
+            return self.end_part().map(Some);
         }
         while let Some(file) = self.files.get(self.at.file) {
+            if let Some(store) = &mut self.store {
+                match store.next_rows()? {
+                    Some((rows, count, binding)) => {
+                        let content = Content::Entities(rows);
+                        return Ok(Some(self.chunk(count, 0, binding, content)));
+                    }
+                    None => self.at.file += 1,
+                }
+                continue;
+            }
             let in_file = |problem: String| format!("{}: {problem}", file.path.display());
             let open = match self.open.take() {
                 Some(open) => open,
@@ -154,29 +184,44 @@ impl<'p> Source<'p> {
                 };
                 continue;
             };
-            let first = self.at.row + 1;
-            self.at.row += rows as u64;
-            self.at.byte = byte;
-            let chunk = Chunk {
-                file: self.at.file,
-                first,
-                rows,
-                end: self.at,
-                binding: Arc::clone(&open.binding),
-                content,
-            };
-            self.rows_in_part += rows as u64;
-            self.sequence += 1;
-            return Ok(Some((self.sequence - 1, Item::Chunk(chunk))));
+            let binding = Arc::clone(&open.binding);
+            return Ok(Some(self.chunk(rows, byte, binding, content)));
         }
         self.is_done = true;
-        Ok(Some(self.end_part()))
+        self.end_part().map(Some)
     }
 
-    fn end_part(&mut self) -> (u64, Item) {
+    /// The next `rows` rows of the file that is being read, which goes on at `byte`.
+    fn chunk(
+        &mut self,
+        rows: usize,
+        byte: u64,
+        binding: Arc<Binding>,
+        content: Content,
+    ) -> (u64, Item) {
+        let first = self.at.row + 1;
+        self.at.row += rows as u64;
+        self.at.byte = byte;
+        let chunk = Chunk {
+            file: self.at.file,
+            first,
+            rows,
+            end: self.at,
+            binding,
+            content,
+        };
+        self.rows_in_part += rows as u64;
+        self.sequence += 1;
+        (self.sequence - 1, Item::Chunk(chunk))
+    }
+
+    fn end_part(&mut self) -> Result<(u64, Item), String> {
+        if let Some(store) = &mut self.store {
+            store.checkpoint(self.at.row)?;
+        }
         self.rows_in_part = 0;
         self.sequence += 1;
-        (self.sequence - 1, Item::EndOfPart(self.at))
+        Ok((self.sequence - 1, Item::EndOfPart(self.at)))
     }
 }
 
@@ -281,35 +326,6 @@ fn open_file(file: &Path, plan: &Plan, at: Position) -> Result<Open, String> {
         }
         None => Err("its format is not known".to_owned()),
     }
-}
-
-fn read_header(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .from_reader(bytes);
-    let mut record = csv::StringRecord::new();
-    reader
-        .read_record(&mut record)
-        .map_err(|error| format!("the header is not to be read: {error}"))?;
-    Ok(record.iter().map(|name| name.trim().to_owned()).collect())
-}
-
-/// The names of the members of some lines, in the order in which they come first.
-fn member_names(lines: Option<Piece>) -> Vec<String> {
-    let bytes = lines.map(|piece| piece.bytes).unwrap_or_default();
-    let mut names: Vec<String> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for line in bytes.split(|byte| *byte == b'\n') {
-        // What is no object is told as a bad row when it is read.
-        let members: Map<String, Json> = serde_json::from_slice(line).unwrap_or_default();
-        for (name, _) in members {
-            if seen.insert(name.clone()) {
-                names.push(name);
-            }
-        }
-    }
-    names
 }
 
 impl Open {

@@ -35,8 +35,9 @@ pub struct Splitter {
     is_csv: bool,
 }
 
+/// Where in a record of CSV a byte is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     /// Nothing of the record was seen but what a blank line may have.
     Blank,
     FieldStart,
@@ -138,7 +139,7 @@ impl Splitter {
 
 /// The state after a byte of CSV, and whether the byte ends a record or blank line.
 #[inline]
-fn after_csv(state: State, byte: u8) -> (State, bool) {
+pub fn after_csv(state: State, byte: u8) -> (State, bool) {
     match (state, byte) {
         (State::Quoted, b'"') => (State::Quote, false),
         (State::Quoted, _) | (State::Quote, b'"') => (State::Quoted, false),

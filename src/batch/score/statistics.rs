@@ -9,10 +9,12 @@ use arrow::array::{Array, ArrayRef};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use super::bands::Bands;
 use super::plan::Plan;
 use super::rows::{Answer, count_problems};
 use crate::models::manifest::TaskKind;
 use crate::models::scoring::Scoring;
+use crate::score::given::Notes;
 
 /// Counts of some rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub struct ModelStatistics {
     pub scores: Distribution,
     /// How many rows got each label; of an affinity, how many got none as well.
     pub labels: BTreeMap<String, u64>,
+    /// How many scores are in each of the plan's bands; nothing when it has none for the model.
+    pub bands: Vec<u64>,
 }
 
 /// What to know of a feature's values.
@@ -39,6 +43,9 @@ pub struct FeatureStatistics {
     /// With a value that is not among the declared ones.
     pub unknown: u64,
     pub out_of_range: u64,
+    /// Of the online store: older than the feature's `max_age`.
+    #[serde(default)]
+    pub stale: u64,
 }
 
 /// Bits of the fraction that a bucket keeps: buckets are at most 1.6 % wide.
@@ -110,6 +117,15 @@ impl Distribution {
         None
     }
 
+    /// How many numbers are in each band; a bucket counts where its middle is.
+    pub fn in_bands(&self, bands: &Bands) -> Vec<u64> {
+        let mut counts = vec![0; bands.count()];
+        for (bucket, count) in &self.buckets {
+            counts[bands.of(middle_of(*bucket).clamp(self.min, self.max))] += count;
+        }
+        counts
+    }
+
     /// How many numbers are in each of `bins` parts of equal width from `low` to `high`; a bucket counts
     /// where its middle is.
     pub fn histogram(&self, low: f64, high: f64, bins: usize) -> Vec<u64> {
@@ -161,9 +177,10 @@ impl Statistics {
         }
     }
 
-    /// Counts the answers of the rows that are given.
+    /// Counts the answers of the rows that are given, of the plan's model number `index`.
     pub fn add_scores(
         &mut self,
+        plan: &Plan,
         index: usize,
         scoring: &Scoring,
         answer: &Answer,
@@ -173,6 +190,12 @@ impl Statistics {
             return;
         };
         let scores = rows.clone().map(|row| answer.picked.scores[row]);
+        if let Some(bands) = plan.bands.get(index).and_then(Option::as_ref) {
+            model.bands.resize(bands.count(), 0);
+            for score in scores.clone() {
+                model.bands[bands.of(score)] += 1;
+            }
+        }
         model.scores.add(scores);
         if scoring.task == TaskKind::Affinity {
             let labels: Vec<&str> = scoring.labels().collect();
@@ -215,10 +238,27 @@ impl Statistics {
         }
     }
 
+    /// Counts what is unusual in the values of the online store; nothing of other inputs.
+    pub fn add_notes(&mut self, plan: &Plan, notes: &[Notes]) {
+        for (feature, notes) in plan.view.features().iter().zip(notes) {
+            if let Some(counts) = self.features.get_mut(&feature.name) {
+                counts.unknown += notes.unknown;
+                counts.out_of_range += notes.out_of_range;
+                counts.stale += notes.stale;
+            }
+        }
+    }
+
     /// Adds the counts of the rows that follow.
     pub fn merge(&mut self, other: &Statistics) {
         for (model, other) in self.models.iter_mut().zip(&other.models) {
             model.scores.merge(&other.scores);
+            model
+                .bands
+                .resize(model.bands.len().max(other.bands.len()), 0);
+            for (count, other) in model.bands.iter_mut().zip(&other.bands) {
+                *count += other;
+            }
             for (label, count) in &other.labels {
                 *model.labels.entry(label.clone()).or_default() += count;
             }
@@ -231,6 +271,7 @@ impl Statistics {
             counts.missing += other.missing;
             counts.unknown += other.unknown;
             counts.out_of_range += other.out_of_range;
+            counts.stale += other.stale;
         }
     }
 }

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::bands::{BandCount, Bands};
+use super::diff::Diff;
 use super::plan::{Plan, scoring_of};
 use super::statistics::{Distribution, FeatureStatistics, Statistics, is_share};
+use super::tally::ReasonCount;
+use super::to_store::Stored;
 use crate::models::version::ModelVersion;
 
 const QUANTILES: [(&str, f64); 7] = [
@@ -19,6 +23,8 @@ const QUANTILES: [(&str, f64); 7] = [
     ("p99", 0.99),
 ];
 const BINS: usize = 20;
+/// Reasons for rejects that are printed; the others are in the JSON.
+const PRINTED_REASONS: usize = 5;
 
 /// What a job came to.
 #[derive(Debug, Serialize)]
@@ -31,6 +37,8 @@ pub struct Summary {
     pub rejected: u64,
     /// The file of the rows that were not scored; none when there are none.
     pub rejects: Option<PathBuf>,
+    /// Why, the most frequent reasons first.
+    pub reject_reasons: Vec<ReasonCount>,
     /// Rows that an interrupted run had done before.
     pub resumed_rows: u64,
     /// Of this run.
@@ -42,6 +50,12 @@ pub struct Summary {
     pub features: BTreeMap<String, FeatureStatistics>,
     /// Columns of the first input that nothing is read of.
     pub unread: Vec<String>,
+    /// What changed since the last run, when that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Diff>,
+    /// What was written back into the online store, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Stored>,
 }
 
 /// The scores of one model.
@@ -52,6 +66,8 @@ pub struct ModelSummary {
     /// SHA-256 over `model.onnx` and `model.toml`, in hexadecimal.
     pub digest: String,
     pub scores: ScoreSummary,
+    /// From the lowest on.
+    pub bands: Vec<BandCount>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, u64>,
 }
@@ -82,13 +98,22 @@ pub struct Histogram {
 /// Never for a plan, whose models are bound.
 pub fn models(plan: &Plan, statistics: &Statistics) -> Result<Vec<ModelSummary>, String> {
     let mut models = Vec::new();
-    for (version, counts) in plan.models.iter().zip(&statistics.models) {
+    for (index, (version, counts)) in plan.models.iter().zip(&statistics.models).enumerate() {
         let is_share = is_share(scoring_of(version)?);
+        let bands = match plan.bands.get(index).and_then(Option::as_ref) {
+            Some(bands) => bands.counted(&counts.bands),
+            // Nothing but this run says what is high and what is low.
+            None => {
+                let bands = Bands::quintiles(&counts.scores);
+                bands.counted(&counts.scores.in_bands(&bands))
+            }
+        };
         models.push(ModelSummary {
             model: version.name.clone(),
             version: version.version.clone(),
             digest: digest_of(version),
             scores: scores(&counts.scores, is_share),
+            bands,
             labels: counts.labels.clone(),
         });
     }
@@ -146,8 +171,13 @@ impl Summary {
             Some(file) => {
                 let (rejected, file) = (self.rejected, file.display());
                 lines.push(format!("{rejected} rows rejected, with reasons in {file}"));
+                let told = self.reject_reasons.iter().take(PRINTED_REASONS);
+                lines.extend(told.map(|told| format!("  {:>12}  {}", told.rows, told.reason)));
             }
             None => lines.push("no rows rejected".to_owned()),
+        }
+        if let Some(stored) = &self.stored {
+            lines.push(stored.line());
         }
         for model in &self.models {
             lines.push(String::new());
@@ -161,13 +191,13 @@ impl Summary {
         if !noted.is_empty() {
             lines.push(String::new());
             lines.push(format!(
-                "{:32} {:>12} {:>12} {:>12}",
-                "feature", "missing", "unknown", "out of range"
+                "{:32} {:>12} {:>12} {:>12} {:>12}",
+                "feature", "missing", "unknown", "out of range", "stale"
             ));
             for (name, counts) in noted {
                 lines.push(format!(
-                    "{name:32} {:>12} {:>12} {:>12}",
-                    counts.missing, counts.unknown, counts.out_of_range
+                    "{name:32} {:>12} {:>12} {:>12} {:>12}",
+                    counts.missing, counts.unknown, counts.out_of_range, counts.stale
                 ));
             }
         }
@@ -177,6 +207,10 @@ impl Summary {
                 "columns that no model reads: {}",
                 self.unread.join(", ")
             ));
+        }
+        if let Some(diff) = &self.diff {
+            lines.push(String::new());
+            lines.extend(diff.lines());
         }
         lines
     }
@@ -209,6 +243,9 @@ impl ModelSummary {
             bars(&histogram.counts),
             histogram.high
         ));
+        let bands = self.bands.iter();
+        let bands = bands.map(|band| format!("{} {:.1} %", band.band, 100.0 * band.share));
+        lines.push(format!("  {}", bands.collect::<Vec<_>>().join(", ")));
         if !self.labels.is_empty() {
             let labels = self.labels.iter();
             let labels: Vec<String> = labels.map(|(label, n)| format!("{label} {n}")).collect();

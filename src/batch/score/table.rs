@@ -13,7 +13,7 @@ use arrow::array::{
 use arrow::compute::filter;
 use arrow::datatypes::Schema;
 use arrow::util::display::array_value_to_string;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::bind::Binding;
@@ -49,15 +49,20 @@ pub struct Bad {
 }
 
 /// A row that was not scored, as a line of the rejects file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reject {
     pub file: String,
-    /// From 1; of CSV without the header.
+    /// From 1; of CSV without the header. 0, and left out, when the reader does not count rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub row: u64,
     pub column: String,
     pub reason: String,
     /// The row as far as it was read.
     pub content: Json,
+}
+
+fn is_zero(row: &u64) -> bool {
+    *row == 0
 }
 
 impl Table {

@@ -110,6 +110,7 @@ pub fn summary(roles: &Json) -> String {
         ("shadows", "in shadow"),
         ("before", "before it"),
         ("retired", "retired"),
+        ("candidates", "kept loaded"),
     ] {
         let versions = list(field);
         if !versions.is_empty() {

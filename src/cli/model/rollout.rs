@@ -99,7 +99,7 @@ pub struct RetireArgs {
     how: HowArgs,
 }
 
-/// End a version's shadow, canary or retirement: it is ready and answers only when it is named
+/// End a version's shadow, canary or retirement, or keep it loaded: it answers only when it is named
 #[derive(Args)]
 #[command(after_help = "Example:\n  bellwether model candidate churn 3")]
 pub struct CandidateArgs {

@@ -28,12 +28,17 @@ impl View {
         name: &str,
         json: &Json,
     ) -> Result<(usize, Value, bool), ValueError> {
+        self.read_column(self.override_index(name)?, json)
+    }
+
+    /// The column of the feature `name`, which may be any but a derived one.
+    ///
+    /// # Errors
+    /// When there is no such feature, or it is derived.
+    pub fn override_index(&self, name: &str) -> Result<usize, ValueError> {
         match self.index_of(name) {
-            Some(column) if column < self.bounds.related => self.read_column(column, json),
-            _ => {
-                let column = self.stored_index(name)?;
-                self.read_column(column, json)
-            }
+            Some(column) if column < self.bounds.related => Ok(column),
+            _ => self.stored_index(name),
         }
     }
 

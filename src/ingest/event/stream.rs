@@ -4,8 +4,9 @@
 //! they lie. So the messages are looked at first, and only those that tables of events have are let
 //! through: columns of plain types, buffers that lie within their message and are as long as their
 //! rows need, nothing compressed. Memory is bounded by the body and by the number of rows that one
-//! request may have.
+//! request may have. [`MessageCheck`] does that for whoever reads such a stream message by message.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::buffer::Buffer;
@@ -33,7 +34,8 @@ pub fn read(reader: &Reader<'_>, body: &[u8]) -> Result<EventBatch, BodyError> {
     decoded.unwrap_or_else(|_| Err(damaged("its messages contradict each other")))
 }
 
-fn damaged(problem: &str) -> BodyError {
+/// That it is no such stream, and why.
+pub fn damaged(problem: &str) -> BodyError {
     BodyError::Syntax(shorten(&format!("no Arrow IPC stream: {problem}"), 300))
 }
 
@@ -74,7 +76,7 @@ fn too_many(limit: usize) -> BodyError {
 /// Looks at every message before any is decoded.
 fn check(limit: usize, body: &[u8]) -> Result<(), BodyError> {
     let mut rest = body;
-    let mut columns: Option<Vec<Column>> = None;
+    let mut check = MessageCheck::new(limit, "event");
     while let Some(mut size) = take_length(&mut rest) {
         // Since version 0.15 of the format every message begins with four bytes of ones.
         if size == u32::MAX {
@@ -84,13 +86,66 @@ fn check(limit: usize, body: &[u8]) -> Result<(), BodyError> {
             break;
         }
         let metadata = take_bytes(&mut rest, size as usize)?;
+        take_bytes(&mut rest, body_length(metadata)?)?;
+        check.message(metadata)?;
+    }
+    match check.columns {
+        Some(_) => Ok(()),
+        None => Err(damaged("it has no messages")),
+    }
+}
+
+/// How many bytes follow the metadata of a message.
+///
+/// # Errors
+/// When it is no such metadata.
+pub fn body_length(metadata: &[u8]) -> Result<usize, BodyError> {
+    let message = root_as_message(metadata).map_err(|_| damaged("a message is damaged"))?;
+    Ok(usize::try_from(message.bodyLength()).unwrap_or(usize::MAX))
+}
+
+/// Looks at the messages of one stream, before each is decoded.
+pub struct MessageCheck {
+    /// The most rows in a batch.
+    limit: usize,
+    /// What the rows are, for messages.
+    thing: &'static str,
+    columns: Option<Vec<Column>>,
+    /// Of each dictionary, by its id, the bytes that it keeps.
+    dictionaries: HashMap<i64, usize>,
+}
+
+impl MessageCheck {
+    /// For a stream whose batches have at most `limit` rows, each a `thing`.
+    pub fn new(limit: usize, thing: &'static str) -> MessageCheck {
+        MessageCheck {
+            limit,
+            thing,
+            columns: None,
+            dictionaries: HashMap::new(),
+        }
+    }
+
+    /// The bytes of all dictionaries that the decoder keeps.
+    pub fn dictionary_bytes(&self) -> usize {
+        self.dictionaries.values().sum()
+    }
+
+    /// Looks at the metadata of the next message, whose body is all there.
+    ///
+    /// # Errors
+    /// When the decoder must not see it.
+    pub fn message(&mut self, metadata: &[u8]) -> Result<(), BodyError> {
         let message = root_as_message(metadata).map_err(|_| damaged("a message is damaged"))?;
         let body_length = usize::try_from(message.bodyLength()).unwrap_or(usize::MAX);
-        take_bytes(&mut rest, body_length)?;
-        match (message.header_type(), &columns) {
+        let limit = TooMany {
+            limit: self.limit,
+            thing: self.thing,
+        };
+        match (message.header_type(), &self.columns) {
             (MessageHeader::Schema, None) => {
                 let schema = message.header_as_schema();
-                columns = Some(read_schema(schema)?);
+                self.columns = Some(read_schema(schema)?);
             }
             (MessageHeader::RecordBatch, Some(columns)) => {
                 let batch = message.header_as_record_batch();
@@ -106,15 +161,28 @@ fn check(limit: usize, body: &[u8]) -> Result<(), BodyError> {
                 };
                 // A dictionary may have more values than a request has rows; each takes some bytes.
                 let layouts = std::iter::once(column.values);
-                check_batch(dictionary.data(), layouts, body_length, body_length)?;
+                let longest = TooMany {
+                    limit: body_length,
+                    ..limit
+                };
+                check_batch(dictionary.data(), layouts, body_length, longest)?;
+                let kept = self.dictionaries.entry(dictionary.id()).or_default();
+                *kept = match dictionary.isDelta() {
+                    true => kept.saturating_add(body_length),
+                    false => body_length,
+                };
             }
             _ => return Err(damaged("a message is of an unknown kind, or out of place")),
         }
+        Ok(())
     }
-    match columns {
-        Some(_) => Ok(()),
-        None => Err(damaged("it has no messages")),
-    }
+}
+
+/// The most rows, and what they are.
+#[derive(Clone, Copy)]
+struct TooMany {
+    limit: usize,
+    thing: &'static str,
 }
 
 /// Takes four bytes, the lowest first.
@@ -222,14 +290,14 @@ fn check_batch(
     batch: Option<IpcBatch<'_>>,
     layouts: impl Iterator<Item = Layout>,
     body_length: usize,
-    limit: usize,
+    most: TooMany,
 ) -> Result<(), BodyError> {
     let batch = batch.ok_or_else(|| damaged("a batch is empty"))?;
     if batch.compression().is_some() {
         let advice = "its buffers are compressed; send them as they are, or the body as gzip";
         return Err(damaged(advice));
     }
-    let longest = i64::try_from(limit)
+    let longest = i64::try_from(most.limit)
         .unwrap_or(i64::MAX)
         .min(i64::MAX / 16 - 1);
     let body_length = i64::try_from(body_length).unwrap_or(i64::MAX);
@@ -255,7 +323,10 @@ fn check_batch(
         let node = nodes.next().ok_or_else(|| damaged("a column is missing"))?;
         let length = node.length();
         if length > longest {
-            return Err(too_many(limit));
+            return Err(BodyError::TooMany {
+                limit: most.limit,
+                thing: most.thing,
+            });
         }
         let first = *rows.get_or_insert(length);
         if length < 0 || node.null_count() < 0 || node.null_count() > length || length != first {

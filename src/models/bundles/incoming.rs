@@ -52,8 +52,11 @@ impl Incoming {
         OpenOptions::new().write(true).create_new(true).open(path)
     }
 
-    /// Has everything on disk.
-    pub(super) fn sync(&self) -> Result<()> {
+    /// Has everything on disk, under the hidden name.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sync(&self) -> Result<()> {
         for name in FILE_NAMES {
             match File::open(self.folder.join(name)) {
                 Ok(file) => file.sync_all()?,

@@ -12,8 +12,8 @@ use super::incoming::PREFIX;
 use super::{BundleId, Bundles, Fingerprint, Incoming};
 use crate::models::version::{FILE_NAMES, Files};
 
-/// How many numbers are tried for a new version: each that is taken was taken since the folder was
-/// listed.
+/// How many numbers are tried for a new version: those that are taken are stray files, or were taken
+/// since the folder was listed.
 const MAX_TRIES: u64 = 1000;
 
 /// A directory of bundles.
@@ -70,33 +70,37 @@ impl Bundles for LocalDirectory {
         Incoming::create(&self.dir.join(name), name)
     }
 
-    fn publish(&self, mut incoming: Incoming, number: u64) -> Result<u64> {
+    fn free_number(&self, name: &str, number: u64) -> Result<u64> {
+        let model_folder = self.dir.join(name);
+        // A rename takes the place of an empty folder, which is one that somebody is about to fill.
+        let is_free = |number: &u64| !is_there(&model_folder.join(number.to_string()));
+        let mut numbers = number..=number.saturating_add(MAX_TRIES);
+        numbers.find(is_free).ok_or_else(|| {
+            let problem = format!("no number from {number} on is free");
+            Error::new(ErrorKind::AlreadyExists, problem)
+        })
+    }
+
+    fn publish(&self, mut incoming: Incoming, number: u64) -> Result<()> {
         incoming.sync()?;
         let model_folder = self.dir.join(&incoming.name);
-        for number in number..=number.saturating_add(MAX_TRIES) {
-            let target = model_folder.join(number.to_string());
-            // A rename takes the place of an empty folder, which is one that somebody is about to fill.
-            if target.symlink_metadata().is_ok() {
-                continue;
-            }
-            match incoming.rename_to(&target) {
-                Ok(()) => {
-                    // The model's folder may be new as well.
-                    let synced = sync_folder(&model_folder).and_then(|()| sync_folder(&self.dir));
-                    let name = incoming.name.clone();
-                    return match synced {
-                        Ok(()) => Ok(number),
-                        // Nobody can say that it would still be there tomorrow.
-                        Err(error) => self.withdraw(&BundleId { name, number }).and(Err(error)),
-                    };
-                }
-                // Somebody else was quicker.
-                Err(_) if target.symlink_metadata().is_ok() => {}
-                Err(error) => return Err(error),
-            }
+        let target = model_folder.join(number.to_string());
+        let taken = || {
+            let problem = format!("somebody else has taken number {number} meanwhile; try again");
+            Error::new(ErrorKind::AlreadyExists, problem)
+        };
+        if is_there(&target) {
+            return Err(taken());
         }
-        let problem = format!("no number from {number} on is free");
-        Err(Error::new(ErrorKind::AlreadyExists, problem))
+        if let Err(error) = incoming.rename_to(&target) {
+            // Somebody else was quicker.
+            return Err(if is_there(&target) { taken() } else { error });
+        }
+        // The model's folder may be new as well.
+        let synced = sync_folder(&model_folder).and_then(|()| sync_folder(&self.dir));
+        let name = incoming.name.clone();
+        // Without that nobody can say that it would still be there tomorrow.
+        synced.or_else(|error| self.withdraw(&BundleId { name, number }).and(Err(error)))
     }
 
     fn withdraw(&self, bundle: &BundleId) -> Result<()> {
@@ -124,6 +128,10 @@ impl Bundles for LocalDirectory {
     }
 }
 
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -131,6 +139,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -153,7 +162,7 @@ mod tests {
         let incoming = received(&bundles, "graph");
         assert!(visible(&bundles).is_empty());
 
-        assert_eq!(bundles.publish(incoming, 1).unwrap(), 1);
+        bundles.publish(incoming, 1).unwrap();
 
         assert_eq!(visible(&bundles), [1]);
         let file = dir.path().join("m/1/model.onnx");
@@ -183,7 +192,12 @@ mod tests {
         let bundles = LocalDirectory::new(dir.path());
         std::fs::create_dir_all(dir.path().join("m/1")).unwrap();
         std::fs::write(dir.path().join("m/2"), "a file").unwrap();
-        assert_eq!(bundles.publish(received(&bundles, "x"), 1).unwrap(), 3);
+        assert_eq!(bundles.free_number("m", 1).unwrap(), 3);
+        for number in [1, 2] {
+            let taken = bundles.publish(received(&bundles, "x"), number);
+            assert_eq!(taken.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
+        bundles.publish(received(&bundles, "x"), 3).unwrap();
         assert_eq!(visible(&bundles), [1, 3]);
         bundles
             .withdraw(&BundleId {
@@ -198,17 +212,20 @@ mod tests {
     fn several_at_once_get_different_numbers() {
         let dir = tempfile::tempdir().unwrap();
         let bundles = LocalDirectory::new(dir.path());
+        let published = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        bundles.publish(received(&bundles, "x"), 1).unwrap();
+                        let number = bundles.free_number("m", 1).unwrap();
+                        let done = bundles.publish(received(&bundles, "x"), number);
+                        published.fetch_add(usize::from(done.is_ok()), Ordering::Relaxed);
                     }
                 });
             }
         });
-        let expected: Vec<u64> = (1..=40).collect();
-        assert_eq!(visible(&bundles), expected);
+        // Whoever was told that it is published has a number of its own.
+        assert_eq!(visible(&bundles).len(), published.into_inner());
     }
 
     #[test]

@@ -70,13 +70,18 @@ pub trait Bundles: Send + Sync {
     /// When nothing can be written.
     fn receive(&self, name: &str) -> std::io::Result<Incoming>;
 
-    /// Makes what was received a version: the one of that number, or the first after it that nobody
-    /// has taken. Returns the number. When this returns, the version is there wholly and stays when the
-    /// machine loses its power; when it fails, nothing is there.
+    /// The first number from `number` on under which there is nothing, not even a stray file.
     ///
     /// # Errors
-    /// When it cannot be written.
-    fn publish(&self, incoming: Incoming, number: u64) -> std::io::Result<u64>;
+    /// When there is none within reach.
+    fn free_number(&self, name: &str, number: u64) -> std::io::Result<u64>;
+
+    /// Makes what was received the version of that number. When this returns, the version is there
+    /// wholly and stays when the machine loses its power; when it fails, nothing is there.
+    ///
+    /// # Errors
+    /// When it cannot be written, or somebody else has taken the number meanwhile.
+    fn publish(&self, incoming: Incoming, number: u64) -> std::io::Result<()>;
 
     /// Takes back a version that was published a moment ago.
     ///

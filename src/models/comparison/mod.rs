@@ -12,14 +12,12 @@
 //! * [`drift`] – how far two distributions of scores are apart.
 //! * [`window`] – what happened lately.
 //! * [`watched`] – a version's comparisons, from one load of it to the next.
-//! * [`metrics`] – all of it for Prometheus.
 //! * [`words`] – numbers in messages.
 
 pub mod canary;
 pub mod distribution;
 pub mod drift;
 pub mod guardrails;
-pub mod metrics;
 pub mod ranks;
 pub mod shadow;
 pub mod watched;

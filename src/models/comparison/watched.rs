@@ -1,7 +1,6 @@
 //! What is compared of one version: kept through every reload of it, for as long as it has the role.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -16,10 +15,46 @@ pub struct Watched {
     canary: Mutex<Option<(Begun, Arc<CanaryWatch>)>>,
     shadow: Mutex<Option<Begun>>,
     shadow_comparison: ArcSwapOption<ShadowComparison>,
-    /// Scores answered and failed that the metrics have already.
-    published: Mutex<(u64, u64)>,
-    /// Gauges of its role are set, which have to be taken back when it loses it.
-    has_gauges: AtomicBool,
+    attributed: Mutex<Attributed>,
+}
+
+/// What a version was run for, by the role that it had then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributed {
+    pub champion: Outcomes,
+    pub canary: Outcomes,
+    pub shadow: Outcomes,
+    /// Whether it was in shadow at any time.
+    pub was_shadow: bool,
+    /// In shadow: what it was not run on, and what the ledger did not take.
+    pub dropped: u64,
+    pub unrecorded: u64,
+    /// The totals that are counted already.
+    known: (u64, u64),
+}
+
+/// Customers that a version was run for, and those of them that it failed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    pub requests: u64,
+    pub errors: u64,
+}
+
+impl Outcomes {
+    fn add(&mut self, answered: u64, failed: u64) {
+        self.requests += answered + failed;
+        self.errors += failed;
+    }
+}
+
+impl Attributed {
+    fn add_shadow(&mut self, comparison: &ShadowComparison) {
+        let new = comparison.unpublished();
+        self.shadow.add(new.pairs, new.errors);
+        self.was_shadow = true;
+        self.dropped += new.dropped;
+        self.unrecorded += new.unrecorded;
+    }
 }
 
 /// Begins the comparisons of a model's versions that are in shadow and in canary, or goes on with them,
@@ -85,7 +120,7 @@ impl Watched {
         let mut shadow = self.shadow.lock().unwrap_or_else(PoisonError::into_inner);
         if shadow.as_ref() != Some(&begun) {
             *shadow = Some(begun);
-            self.shadow_comparison.store(Some(Arc::default()));
+            self.replace_shadow(Some(Arc::default()));
         }
     }
 
@@ -100,24 +135,40 @@ impl Watched {
         canary.as_ref().map(|(_, watch)| Arc::clone(watch))
     }
 
-    /// What was answered and failed since this was last asked, of the totals by now.
-    pub fn unpublished(&self, answered: u64, failed: u64) -> (u64, u64) {
-        let mut published = self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (before, failed_before) = *published;
-        // Two may ask at a time, and the one with the older totals come last.
-        *published = (before.max(answered), failed_before.max(failed));
-        (
-            answered.saturating_sub(before),
-            failed.saturating_sub(failed_before),
-        )
+    /// Counts what came since this was last called for the role that the version has now. `answered` and
+    /// `failed` are the totals by now of those that it answered or was to answer.
+    pub fn attribute(&self, is_canary: bool, answered: u64, failed: u64) {
+        let mut attributed = self.lock_attributed();
+        let (before, failed_before) = attributed.known;
+        // Two may call at a time, and the one with the older totals come last.
+        attributed.known = (before.max(answered), failed_before.max(failed));
+        let answered = answered.saturating_sub(before);
+        let failed = failed.saturating_sub(failed_before);
+        match is_canary {
+            true => attributed.canary.add(answered, failed),
+            false => attributed.champion.add(answered, failed),
+        }
+        if let Some(comparison) = self.shadow() {
+            attributed.add_shadow(&comparison);
+        }
     }
 
-    /// Notes whether gauges of its role are set; returns whether they were.
-    pub fn set_gauges(&self, are_set: bool) -> bool {
-        self.has_gauges.swap(are_set, Ordering::Relaxed)
+    /// What was counted for which role, through all of them.
+    pub fn attributed(&self) -> Attributed {
+        *self.lock_attributed()
+    }
+
+    fn lock_attributed(&self) -> MutexGuard<'_, Attributed> {
+        let attributed = self.attributed.lock();
+        attributed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another comparison or none takes the place of the one there is, whose counts are kept.
+    fn replace_shadow(&self, comparison: Option<Arc<ShadowComparison>>) {
+        let mut attributed = self.lock_attributed();
+        if let Some(ended) = self.shadow_comparison.swap(comparison) {
+            attributed.add_shadow(&ended);
+        }
     }
 
     /// The version is no canary, or not any more.
@@ -129,7 +180,7 @@ impl Watched {
     pub fn is_no_shadow(&self) {
         let mut shadow = self.shadow.lock().unwrap_or_else(PoisonError::into_inner);
         if shadow.take().is_some() {
-            self.shadow_comparison.store(None);
+            self.replace_shadow(None);
         }
     }
 }
@@ -159,5 +210,30 @@ mod tests {
         assert_eq!(watched.shadow().unwrap().totals().errors, 0);
         watched.is_no_shadow();
         assert!(watched.shadow().is_none());
+    }
+
+    #[test]
+    fn what_was_scored_counts_for_the_role_of_its_time_and_is_never_forgotten() {
+        let watched = Watched::default();
+        watched.attribute(false, 5, 1);
+        watched.as_shadow(1);
+        watched.shadow().unwrap().failure("no");
+        watched.attribute(false, 5, 1);
+        // What comes between the last look and the end of the role counts too.
+        watched.shadow().unwrap().failure("no");
+        watched.shadow().unwrap().dropped();
+        watched.is_no_shadow();
+        watched.attribute(true, 8, 1);
+        // Whoever looked earlier comes later.
+        watched.attribute(true, 7, 1);
+        let found = watched.attributed();
+        let outcomes = |requests, errors| Outcomes { requests, errors };
+        assert_eq!(found.champion, outcomes(6, 1));
+        assert_eq!(found.shadow, outcomes(2, 2));
+        assert_eq!(found.canary, outcomes(3, 0));
+        assert_eq!(
+            (found.was_shadow, found.dropped, found.unrecorded),
+            (true, 1, 0)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A version that somebody sends: checked, published, and served.
 //!
-//! What is refused is never published. What is published is served when [`Repository::deploy`] returns:
-//! as the champion when the model has none, otherwise as a candidate, until a transition says more.
+//! What is refused is never published, and neither is what cannot be recorded. What is published is
+//! served when [`Repository::deploy`] returns, in the role that it was given when it was recorded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,15 @@ pub struct Deployed {
     pub champion: Option<String>,
 }
 
+/// A version that can be served, and that is published when it is recorded.
+pub struct Accepted<'a> {
+    /// Its number, which it keeps.
+    pub number: u64,
+    pub version: &'a ModelVersion,
+    /// The setting that would take it out of memory again, if it had no role.
+    pub left_out_by: Option<String>,
+}
+
 /// Why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -45,6 +54,8 @@ pub enum DeployError {
     },
     #[error("model {name}: {problem}; nothing has changed")]
     NotRecorded { name: String, problem: String },
+    #[error("model {name}: the version would not stay served: {problem}; nothing has changed")]
+    NotKeptLoaded { name: String, problem: String },
 }
 
 impl Repository {
@@ -62,8 +73,9 @@ impl Repository {
 
     /// Builds, checks and warms what was received, publishes it under the next number and serves it.
     ///
-    /// `record` is called when it is accepted, before it is published: what is to be said of the model so
-    /// that the version does not answer at once. It may give the model roles.
+    /// `record` is called when it is accepted, before it is published: whatever is to be known of it
+    /// when the process ends in the next moment has to be durable when that returns. It may give the
+    /// model roles, in which the version is served from its first moment on.
     ///
     /// # Errors
     /// Why not; nothing is published then.
@@ -71,16 +83,16 @@ impl Repository {
         &self,
         name: &str,
         incoming: Incoming,
-        record: impl FnOnce() -> Result<(), String>,
+        record: impl FnOnce(&Accepted<'_>) -> Result<(), DeployError>,
     ) -> Result<Deployed, DeployError> {
         let mut known = self.changing();
         let started = Instant::now();
         let statistics = Arc::<Statistics>::default();
-        let next = self.next_number(name)?;
+        let expected = self.next_number(name)?;
         let built = Files::read(incoming.folder()).and_then(|files| {
             let views = self.views.load();
             let counted = Arc::clone(&statistics);
-            ModelVersion::build(files, name, &next.to_string(), &views, counted)
+            ModelVersion::build(files, name, &expected.to_string(), &views, counted)
         });
         note_load(started, built.is_ok());
         let version = built.map_err(|problem| DeployError::Refused {
@@ -90,16 +102,26 @@ impl Repository {
         trial::warm(&version);
         let load_time = started.elapsed();
 
-        record().map_err(|problem| DeployError::NotRecorded {
-            name: shorten(name, 64),
-            problem,
-        })?;
-        let published = self.bundles.publish(incoming, next);
-        let number = published.map_err(|error| self.not_kept(name, &error))?;
-        let version = match number {
-            number if number == next => version,
-            number => version.renumbered(&number.to_string()),
+        // Before it is said that it is there: little can go wrong afterwards.
+        let synced = incoming.sync();
+        synced.map_err(|error| self.not_kept(name, &error))?;
+        // A folder may have come by hand while it was built.
+        let number = self.next_number(name)?;
+        let version = match number == expected {
+            true => version,
+            false => version.renumbered(&number.to_string()),
         };
+        // It is the newest.
+        let is_chosen = self.policy.loads(name, number, 0);
+        record(&Accepted {
+            number,
+            version: &version,
+            left_out_by: (!is_chosen).then(|| self.policy.setting(name)),
+        })?;
+        // It is in the ledger, whatever comes of it.
+        self.note_number(name, number);
+        let published = self.bundles.publish(incoming, number);
+        published.map_err(|error| self.not_kept(name, &error))?;
         let bundle = BundleId {
             name: name.to_owned(),
             number,
@@ -132,32 +154,19 @@ impl Repository {
     }
 
     /// The number after the highest that there is or was, retired versions and those whose folder is
-    /// gone included.
+    /// gone included: a number never means two versions.
     fn next_number(&self, name: &str) -> Result<u64, DeployError> {
         let found = self.bundles.versions(name);
         let found = found.map_err(|error| self.not_kept(name, &error))?;
-        let catalog = self.catalog();
-        let listed = catalog
-            .model(name)
-            .into_iter()
-            .flat_map(|model| model.numbered());
-        let roles = self.roles(name);
-        let said = roles.iter().flat_map(|roles| {
-            let retired = roles.retired.iter().copied();
-            roles
-                .held()
-                .into_iter()
-                .chain(retired)
-                .chain(roles.before.iter().copied())
-        });
-        let numbers = found.iter().map(|bundle| bundle.number);
-        let numbers = numbers.chain(listed.map(|(number, _)| number)).chain(said);
-        let highest = numbers.max().unwrap_or(0);
-        highest.checked_add(1).ok_or_else(|| DeployError::NotKept {
+        let highest = found.last().map(|bundle| bundle.number);
+        let highest = highest.max(self.highest_number(name)).unwrap_or(0);
+        let next = highest.checked_add(1).ok_or_else(|| DeployError::NotKept {
             name: shorten(name, 64),
             place: self.bundles.place(),
             problem: format!("there is no number after {highest}"),
-        })
+        })?;
+        let free = self.bundles.free_number(name, next);
+        free.map_err(|error| self.not_kept(name, &error))
     }
 
     fn not_kept(&self, name: &str, error: &std::io::Error) -> DeployError {
@@ -176,7 +185,7 @@ impl Repository {
         self: &Arc<Self>,
         name: String,
         incoming: Incoming,
-        record: impl FnOnce() -> Result<(), String> + Send + 'static,
+        record: impl FnOnce(&Accepted<'_>) -> Result<(), DeployError> + Send + 'static,
     ) -> Result<Deployed, DeployError> {
         let repository = Arc::clone(self);
         let deployed = name.clone();

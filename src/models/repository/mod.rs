@@ -15,10 +15,12 @@
 //! * [`start`] – everything at once, when the server starts.
 //! * [`watch`] – new and changed files, seen by looking.
 //! * [`deploy`] – a version that somebody sends.
+//! * [`numbers`] – the highest number that each model has had.
 //! * [`loader`] – the thread on which that happens.
 
 pub mod deploy;
 mod loader;
+pub mod numbers;
 mod refresh;
 mod start;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::loader::Loader;
+use self::numbers::Numbers;
 use self::refresh::Look;
 use super::bundles::{BundleId, Bundles, Fingerprint, LocalDirectory};
 use super::catalog::{Catalog, Entry, FindError, MAX_REASONS, Model};
@@ -40,7 +43,6 @@ use super::version::ModelVersion;
 use crate::config::RepositoryConfig;
 use crate::features::value::shorten;
 use crate::features::views::Views;
-use crate::telemetry::model_is_ready;
 
 /// The repository and what of it is loaded now.
 pub struct Repository {
@@ -55,6 +57,8 @@ pub struct Repository {
     /// What was said of the versions' roles. Held by whoever puts the next catalog in the place of the
     /// one before, for that moment only: a rollback does not wait for a load.
     roles: Mutex<AllRoles>,
+    /// The highest number that each model's versions have had.
+    numbers: Mutex<Numbers>,
     loader: Loader,
     /// Why the folder as a whole could not be read.
     unreadable: Option<String>,
@@ -106,6 +110,7 @@ impl Repository {
             loaded: ArcSwap::default(),
             changing: Mutex::default(),
             roles: Mutex::new(roles),
+            numbers: Mutex::default(),
             loader: Loader::default(),
             unreadable: None,
         };
@@ -162,6 +167,9 @@ impl Repository {
     /// Puts a model's versions in the place of those before, in the roles that they have by now. Only
     /// for whoever holds `changing`: nobody else changes versions meanwhile.
     fn swap_in(&self, name: &str, mut versions: BTreeMap<u64, Entry>) {
+        if let Some((highest, _)) = versions.last_key_value() {
+            self.note_number(name, *highest);
+        }
         let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         let said = roles.get(name).cloned();
         let before = self.catalog();
@@ -255,6 +263,17 @@ impl Repository {
         Ok(())
     }
 
+    /// Brings roles into force that were said since the repository was opened, and has loaded what they
+    /// ask for; before anything is served.
+    pub fn catch_up(&self, said: &AllRoles) {
+        for (name, roles) in said {
+            if self.roles(name).as_ref() != Some(roles) {
+                self.set_roles(name, Roles::clone(roles));
+                self.settle(name);
+            }
+        }
+    }
+
     /// Loads what has got a role and is not loaded, and frees what has none any more and is not chosen
     /// by the policy.
     fn settle(&self, name: &str) {
@@ -328,7 +347,6 @@ impl Repository {
             entry.state = Err(UNLOADED.to_owned());
             entry.not_reloaded = None;
             entry.left_out = false;
-            model_is_ready(&entry.name, &entry.version, false);
             tracing::info!(model = name, version = entry.version, "model unloaded");
             versions.insert(number, entry);
         }
@@ -436,10 +454,9 @@ pub fn refuse_override(parameter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Says what became of a version, in the log and in the metrics.
+/// Says what became of a version, in the log.
 fn announce(entry: &Entry) {
     let Entry { name, version, .. } = entry;
-    model_is_ready(name, version, entry.state.is_ok());
     match (&entry.state, &entry.not_reloaded) {
         (Ok(_), Some(reason)) => tracing::error!(
             model = name,

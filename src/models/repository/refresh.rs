@@ -14,7 +14,6 @@ use crate::models::rollout::{Role, Roles};
 use crate::models::statistics::Statistics;
 use crate::models::trial;
 use crate::models::version::ModelVersion;
-use crate::telemetry::model_is_ready;
 
 /// What to do with the files of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +116,6 @@ impl Repository {
             .retain(|bundle, _| bundle.name != name || found.binary_search(bundle).is_ok());
         for (number, entry) in before.into_iter().flat_map(|model| model.numbered()) {
             if !versions.contains_key(&number) {
-                model_is_ready(&entry.name, &entry.version, false);
                 tracing::info!(model = name, version = entry.version, "model removed");
             }
         }
@@ -204,7 +202,6 @@ impl Repository {
             if let Some(read) = read {
                 known.read.insert(bundle, read);
             }
-            model_is_ready(&entry.name, &entry.version, false);
             announce(entry);
         }
     }
@@ -227,7 +224,8 @@ impl Repository {
                 "retired; to have it loaded again: `bellwether model candidate {name} {number}`"
             ),
             false => format!(
-                "not loaded: {} leaves it out; it is loaded when it gets a role",
+                "not loaded: {} leaves it out; it is loaded when it gets a role, or by `bellwether \
+                 model candidate {name} {number}`",
                 self.policy.setting(name)
             ),
         };

@@ -51,6 +51,11 @@ impl Repository {
             let said = roles.get(name).map(Arc::as_ref);
             self.complete(&mut known, name, versions, said);
         }
+        for (name, versions) in &models {
+            if let Some((highest, _)) = versions.last_key_value() {
+                self.note_number(name, *highest);
+            }
+        }
         self.loaded.store(Arc::new(catalog_of(models, &roles)));
         *self.changing() = known;
         Ok(())

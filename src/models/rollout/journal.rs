@@ -5,6 +5,9 @@
 //! segment of the ledger from which on there may be rows that it does not know yet; whoever opens the
 //! state reads those and takes the roles with the higher revision. So a crash between row and file
 //! loses nothing, and neither does the loss of the file: without it the whole ledger is read.
+//!
+//! The file also has the highest number that each model has had, and the rows of versions that were sent
+//! say theirs. Only the numbers of folders that came and went by hand are known to the file alone.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::roles::{AllRoles, Roles};
 use crate::ledger::{Audit, ledger_directory, read_audits};
+use crate::models::catalog::version_number;
+use crate::models::repository::numbers::{Numbers, raise};
 
 /// The state file's name in the data directory.
 pub const FILE: &str = "rollout.json";
@@ -32,6 +37,10 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct State {
     pub roles: AllRoles,
+    /// The highest number that each model's versions have had.
+    pub numbers: Numbers,
+    /// Of models of which nothing was said: the version that answered at last.
+    pub by_number: BTreeMap<String, u64>,
     pub segment: u64,
 }
 
@@ -42,6 +51,10 @@ struct StateFile {
     format: u32,
     segment: u64,
     models: BTreeMap<String, Roles>,
+    #[serde(default)]
+    numbers: Numbers,
+    #[serde(default)]
+    by_number: BTreeMap<String, u64>,
 }
 
 /// The details of a transition's audit row: the roles that it led to.
@@ -98,18 +111,25 @@ impl State {
             roles: models
                 .map(|(name, roles)| (name, Arc::new(roles)))
                 .collect(),
+            numbers: file.numbers,
+            by_number: file.by_number,
             segment: file.segment,
         }))
     }
 
-    /// Takes the roles of an audit row, if it is a transition's and they are newer. Of two with the
-    /// same revision, the first of which nobody was told of, the later one counts.
+    /// Takes the number of the version that an audit row is about, and the roles, if it is a
+    /// transition's and they are newer. Of two with the same revision, the first of which nobody was
+    /// told of, the later one counts.
     fn take(&mut self, audit: &Audit) -> Result<(), String> {
-        let is_transition = audit.action.starts_with(ACTION) && !audit.details.is_empty();
-        if !is_transition {
+        if !audit.action.starts_with(ACTION) {
             return Ok(());
         }
-        // Other acts on models have other details.
+        if let Some((name, version)) = audit.subject.rsplit_once('/')
+            && let Some(number) = version_number(version)
+        {
+            raise(&mut self.numbers, name, number);
+        }
+        // A version that was sent, or answers by its number, has other details.
         let Ok(Details { model, roles }) = serde_json::from_str(&audit.details) else {
             return Ok(());
         };
@@ -118,6 +138,11 @@ impl State {
             self.roles.insert(model, Arc::new(roles));
         }
         Ok(())
+    }
+
+    /// A version of that number was sent or got a role.
+    pub fn note(&mut self, model: &str, number: u64) {
+        raise(&mut self.numbers, model, number);
     }
 
     /// Replaces the state file, durably.
@@ -132,6 +157,8 @@ impl State {
             models: models
                 .map(|(name, roles)| (name.clone(), Roles::clone(roles)))
                 .collect(),
+            numbers: self.numbers.clone(),
+            by_number: self.by_number.clone(),
         };
         let path: PathBuf = data_dir.join(FILE);
         let mut temporary = tempfile::Builder::new()
@@ -145,7 +172,12 @@ impl State {
     }
 }
 
-/// The audit row's action of a transition.
+/// What audit rows are about: a version of a model.
+pub fn subject(model: &str, version: u64) -> String {
+    format!("{model}/{version}")
+}
+
+/// The audit row's action of a transition, or of a version that was sent.
 pub fn action(word: &str) -> String {
     format!("{ACTION}{word}")
 }
@@ -169,6 +201,7 @@ mod tests {
         };
         Audit {
             action: action(action_word),
+            subject: subject(model, roles.champion),
             details: serde_json::to_string(&details).unwrap(),
             ..Audit::default()
         }
@@ -213,6 +246,7 @@ mod tests {
         let state = State {
             roles: AllRoles::from([("churn".to_owned(), Arc::new(roles(2, 2)))]),
             segment: segments[1],
+            ..State::default()
         };
         state.write(dir.path()).unwrap();
         // When the state is read, then the third counts
@@ -224,7 +258,7 @@ mod tests {
         // And a file that is ahead of the rows is believed
         let ahead = State {
             roles: AllRoles::from([("churn".to_owned(), Arc::new(roles(9, 9)))]),
-            segment: 0,
+            ..State::default()
         };
         ahead.write(dir.path()).unwrap();
         assert_eq!(
@@ -243,6 +277,7 @@ mod tests {
         };
         let deploy = Audit {
             action: "model.deploy".to_owned(),
+            subject: "churn/9".to_owned(),
             details: "{\"digest\":\"00\"}".to_owned(),
             ..Audit::default()
         };
@@ -260,6 +295,9 @@ mod tests {
         assert!(segments.last() > segments.first(), "over several segments");
         let state = State::read(dir.path()).unwrap();
         assert_eq!(champions(&state), [("churn", 1, 3), ("upsell", 4, 1)]);
+        // And no number is forgotten that a version had.
+        let numbers = [("churn".to_owned(), 9), ("upsell".to_owned(), 4)];
+        assert_eq!(state.numbers, Numbers::from(numbers));
     }
 
     #[test]
@@ -267,10 +305,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let full = r#"{"champion":3,"before":[2,1],"canary":{"version":4,"percent":12.5,
             "since_us":5,"guardrails":{"max_error_rate":0.1}},
-            "shadows":[{"version":5,"since_us":6}],"retired":[7],"revision":8}"#;
+            "shadows":[{"version":5,"since_us":6}],"retired":[7],"candidates":[8],"revision":8}"#;
         let full: Roles = serde_json::from_str(full).unwrap();
         let state = State {
             roles: AllRoles::from([("churn".to_owned(), Arc::new(full))]),
+            numbers: Numbers::from([("churn".to_owned(), 12), ("other".to_owned(), 3)]),
+            by_number: BTreeMap::from([("other".to_owned(), 3)]),
             segment: 11,
         };
         state.write(dir.path()).unwrap();

@@ -5,15 +5,17 @@
 //! * [`transition`] – from one set of roles to the next.
 //! * [`next`] – what a transition leads to with the versions that there are.
 //! * [`journal`] – where roles are kept, through every crash.
+//! * [`accept`] – what is recorded of a version that is sent.
+//! * [`by_number`] – who answers where nothing was said, for the ledger.
 //! * [`rollouts`] – makes transitions: recorded, kept, and then in force.
-//! * [`shown`] – what there is to see of it: for lists, and as metrics.
 
+pub mod accept;
+mod by_number;
 pub mod journal;
 pub mod next;
 pub mod roles;
 pub mod rollouts;
 pub mod share;
-pub mod shown;
 pub mod transition;
 
 pub use roles::{AllRoles, Canary, Guardrails, Role, Roles, Shadow};

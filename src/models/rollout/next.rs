@@ -106,10 +106,7 @@ pub fn next_roles(
             )));
         }
     }
-    // What is not there any more need not be remembered.
-    roles
-        .retired
-        .retain(|retired| model.numbered_as(*retired).is_some());
+    forget_gone(&mut roles, model);
     let version = transition.subject(&roles);
     match apply(&roles, transition, now_us) {
         Ok(next) => Ok((version, next)),
@@ -120,6 +117,13 @@ pub fn next_roles(
             refusal,
         }),
     }
+}
+
+/// Forgets retired versions and candidates that are not there any more.
+pub fn forget_gone(roles: &mut Roles, model: &Model) {
+    let is_there = |version: &u64| model.numbered_as(*version).is_some();
+    roles.retired.retain(is_there);
+    roles.candidates.retain(is_there);
 }
 
 fn check_known(model: &Model, version: u64) -> Result<(), RolloutError> {

@@ -13,6 +13,9 @@ pub const MAX_BEFORE: usize = 16;
 /// How many versions may be in shadow at a time: each is scored for every answer.
 pub const MAX_SHADOWS: usize = 4;
 
+/// How many candidates are kept loaded because somebody asked for them, whatever the policy.
+pub const MAX_CANDIDATES: usize = 8;
+
 /// How many retired versions are remembered: their folders are there and they are not loaded.
 pub const MAX_RETIRED: usize = 4096;
 
@@ -57,7 +60,8 @@ impl Role {
     }
 }
 
-/// The roles of one model's versions, as they were said; versions that are not in it are candidates.
+/// The roles of one model's versions, as they were said; versions that are not in it are candidates,
+/// loaded as the policy says.
 /// No version has two roles, but a former champion may be tried as shadow or canary again.
 ///
 /// This is what audit rows and the state file hold: a field that is renamed is not read any more.
@@ -71,11 +75,14 @@ pub struct Roles {
     pub before: Vec<u64>,
     #[serde(default)]
     pub canary: Option<Canary>,
-    /// In the order of their numbers, as are `retired`.
+    /// In the order of their numbers, as are `retired` and `candidates`.
     #[serde(default)]
     pub shadows: Vec<Shadow>,
     #[serde(default)]
     pub retired: Vec<u64>,
+    /// Candidates that are loaded whatever the policy, because somebody asked for them.
+    #[serde(default)]
+    pub candidates: Vec<u64>,
     /// Counts the transitions of this model.
     pub revision: u64,
 }
@@ -131,6 +138,7 @@ impl Roles {
             canary: None,
             shadows: Vec::new(),
             retired: Vec::new(),
+            candidates: Vec::new(),
             revision: 0,
         }
     }
@@ -164,8 +172,8 @@ impl Roles {
         std::iter::once(self.champion).chain(self.before.iter().copied())
     }
 
-    /// The versions that are to be loaded, whatever the policy: those with a role, and the one that a
-    /// rollback would return to.
+    /// The versions that are to be loaded, whatever the policy: those with a role, the one that a
+    /// rollback would return to, and candidates that somebody asked for.
     pub fn held(&self) -> Vec<u64> {
         let canary = self.canary.as_ref().map(|canary| canary.version);
         let shadows = self.shadows.iter().map(|shadow| shadow.version);
@@ -173,6 +181,7 @@ impl Roles {
         held.extend(self.before.first());
         held.extend(canary);
         held.extend(shadows);
+        held.extend(&self.candidates);
         held.sort_unstable();
         held.dedup();
         held

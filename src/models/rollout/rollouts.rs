@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::journal::{Details, State, action};
+use super::journal::{Details, State, action, subject};
 use super::next::{is_ready, known, next_roles, unknown_version};
 use super::roles::Roles;
 use super::transition::{Refusal, Transition};
@@ -34,7 +34,7 @@ const LOAD_TRIES: usize = 3;
 
 /// Makes the transitions of one server.
 pub struct Rollouts {
-    repository: Arc<Repository>,
+    pub(super) repository: Arc<Repository>,
     ledger: Arc<Ledger>,
     data_dir: PathBuf,
     /// What is kept. Held for the length of a transition.
@@ -70,6 +70,13 @@ pub enum RolloutError {
         model: String,
         problem: String,
     },
+    /// A version that is sent would be taken out of memory a moment later.
+    #[error("{setting} leaves version {version} out, and {problem}")]
+    LeftOut {
+        version: u64,
+        setting: String,
+        problem: String,
+    },
     #[error("the transition cannot be recorded now: {0}; nothing has changed, try again")]
     Ledger(#[from] AppendError),
     #[error(
@@ -80,14 +87,41 @@ pub enum RolloutError {
     Unconfirmed,
 }
 
+impl Change {
+    /// The audit row of the transition, to these roles.
+    pub(super) fn row(&self, model: &str, version: u64, next: &Roles, now_us: i64) -> Audit {
+        let details = Details {
+            model: model.to_owned(),
+            roles: next.clone(),
+        };
+        Audit {
+            audit_id: clock::new_id_at(now_us).into_bytes().to_vec().into(),
+            at_us: now_us,
+            actor: self.actor.clone(),
+            action: action(self.transition.word()),
+            subject: subject(model, version),
+            reason: self.reason.clone(),
+            outcome: "done".to_owned(),
+            details: serde_json::to_string(&details).unwrap_or_default(),
+        }
+    }
+}
+
 impl Rollouts {
-    /// Goes on from the state that was read when the repository was opened, with the ledger open.
+    /// Goes on from the state that is kept in `data_dir`, whose ledger is open: nobody else makes
+    /// transitions any more. Those that somebody has made since the repository was opened, a server that
+    /// was still stopping, are brought into force.
+    ///
+    /// # Errors
+    /// The state cannot be read, and what to do.
     pub fn open(
         repository: Arc<Repository>,
         ledger: Arc<Ledger>,
         data_dir: PathBuf,
-        state: State,
-    ) -> Rollouts {
+    ) -> Result<Rollouts, String> {
+        let state = State::read(&data_dir)?;
+        repository.remember_numbers(&state.numbers);
+        repository.catch_up(&state.roles);
         let rollouts = Rollouts {
             repository,
             ledger,
@@ -98,7 +132,7 @@ impl Rollouts {
         for name in rollouts.repository.catalog().names() {
             rollouts.warn_of_stand_in(name);
         }
-        rollouts
+        Ok(rollouts)
     }
 
     /// Makes a transition. Blocks until it is durable and in force, and before that while a version
@@ -152,51 +186,43 @@ impl Rollouts {
         changed.unwrap_or(Err(RolloutError::Unconfirmed))
     }
 
-    /// Has a model for which nothing was said keep the champion that follows from its numbers: a
-    /// version that comes later is a candidate then, and answers when somebody says so. For whoever
-    /// adds one; nothing happens where roles were said or nobody answers.
-    ///
-    /// # Errors
-    /// When it cannot be recorded.
-    pub fn pin(&self, model: &str, actor: &str) -> Result<(), RolloutError> {
-        let mut state = self.lock();
-        let catalog = self.repository.catalog();
-        let Some(found) = catalog.model(model).filter(|model| model.roles().is_none()) else {
-            return Ok(());
-        };
-        let Some(mut roles) = found.roles_or_unsaid() else {
-            return Ok(());
-        };
-        roles.revision = 1;
-        let change = Change {
-            transition: Transition::Promote {
-                version: roles.champion,
-            },
-            actor: actor.to_owned(),
-            reason: "it was the champion by its number when another version was deployed"
-                .to_owned(),
-        };
-        let version = roles.champion;
-        self.record(&mut state, model, version, &change, &roles, clock::now_us())?;
-        self.repository.set_roles(model, roles);
-        Ok(())
-    }
-
     /// Notes from which segment of the ledger on there may be rows that the state file does not know,
     /// so that a start reads little. To be called every now and then.
     pub fn checkpoint(&self) {
         let mut state = self.lock();
+        let versions_are_new = self.take_versions(&mut state);
         let newest = match newest_segment(&self.data_dir) {
-            Ok(Some(newest)) if newest != state.segment => newest,
-            Ok(_) => return,
+            Ok(newest) => newest.unwrap_or(state.segment),
             Err(error) => {
                 tracing::warn!(error = %error, "the ledger's folder cannot be listed");
-                return;
+                state.segment
             }
         };
+        if newest == state.segment && !versions_are_new {
+            return;
+        }
         // Every transition so far is in the state, and later ones are in this segment or a later one.
         state.segment = newest;
         self.write(&state);
+    }
+
+    /// Keeps what follows from folders that have come and gone by hand since the last time: the highest
+    /// numbers, and who answers where nothing was said. To be called when the folder was looked at.
+    pub fn keep_up(&self) {
+        let mut state = self.lock();
+        if self.take_versions(&mut state) {
+            self.write(&state);
+        }
+    }
+
+    /// Whether there was anything that is not kept yet.
+    fn take_versions(&self, state: &mut State) -> bool {
+        let champions_are_new = self.take_champions(state);
+        let before = state.numbers.clone();
+        for (model, number) in self.repository.numbers() {
+            state.note(&model, number);
+        }
+        champions_are_new || state.numbers != before
     }
 
     /// Waits for the turn of a transition, and has the version loaded that it needs. The catalog is what
@@ -261,43 +287,37 @@ impl Rollouts {
         next: &Roles,
         now_us: i64,
     ) -> Result<(), RolloutError> {
-        let details = Details {
-            model: model.to_owned(),
-            roles: next.clone(),
-        };
-        let audit = Audit {
-            audit_id: clock::new_id_at(now_us).into_bytes().to_vec().into(),
-            at_us: now_us,
-            actor: change.actor.clone(),
-            action: action(change.transition.word()),
-            subject: format!("{model}/{version}"),
-            reason: change.reason.clone(),
-            outcome: "done".to_owned(),
-            details: serde_json::to_string(&details).unwrap_or_default(),
-        };
-        state.segment = self.submit(&audit)?;
+        let row = change.row(model, version, next, now_us);
+        state.segment = self.submit(std::slice::from_ref(&row))?;
         state.roles.insert(model.to_owned(), Arc::new(next.clone()));
+        state.note(model, version);
         self.write(state);
         Ok(())
     }
 
-    /// Has the row written; returns its segment when it is durable.
-    fn submit(&self, audit: &Audit) -> Result<u64, RolloutError> {
-        let mut durable = self.ledger.submit_audit(audit)?;
+    /// Has rows written, in their order; returns the segment of the first when all are durable.
+    pub(super) fn submit(&self, rows: &[Audit]) -> Result<u64, RolloutError> {
+        let submitted = rows.iter().map(|row| self.ledger.submit_audit(row));
+        let submitted: Result<Vec<_>, AppendError> = submitted.collect();
         let begun = Instant::now();
-        loop {
-            match durable.try_recv() {
-                Ok(segment) => return Ok(segment),
-                Err(TryRecvError::Empty) if begun.elapsed() < RECORD_DEADLINE => {
-                    std::thread::sleep(RECORD_POLL);
+        let mut first = None;
+        for mut durable in submitted? {
+            let segment = loop {
+                match durable.try_recv() {
+                    Ok(segment) => break segment,
+                    Err(TryRecvError::Empty) if begun.elapsed() < RECORD_DEADLINE => {
+                        std::thread::sleep(RECORD_POLL);
+                    }
+                    Err(_) => return Err(RolloutError::Unconfirmed),
                 }
-                Err(_) => return Err(RolloutError::Unconfirmed),
-            }
+            };
+            first.get_or_insert(segment);
         }
+        first.ok_or(RolloutError::Unconfirmed)
     }
 
     /// The audit rows say the same, so a file that cannot be written is no reason to refuse.
-    fn write(&self, state: &State) {
+    pub(super) fn write(&self, state: &State) {
         if let Err(error) = state.write(&self.data_dir) {
             tracing::error!(
                 error = %error,
@@ -314,7 +334,7 @@ impl Rollouts {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,9 +2,13 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::config::RepositoryConfig;
 use crate::features::views::Views;
 use crate::ledger::LedgerOptions;
 use crate::models::rollout::Share;
+
+#[path = "accept_tests.rs"]
+mod accept;
 
 /// A server's data directory, and a repository of versions 1 to 3 of the sample model `churn`.
 struct House {
@@ -41,14 +45,35 @@ impl House {
 
     /// As a server is opened.
     fn open(&self) -> Rollouts {
+        self.open_with(RepositoryConfig::everything())
+    }
+
+    fn open_with(&self, policy: RepositoryConfig) -> Rollouts {
+        self.serve(self.load(policy))
+    }
+
+    /// The versions, in the roles that are kept at this moment.
+    fn load(&self, policy: RepositoryConfig) -> Repository {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let views = Views::load(&root.join("features")).unwrap();
-        let state = State::read(&self.data()).unwrap();
-        let roles = state.roles.clone();
-        let policy = crate::config::RepositoryConfig::everything();
-        let repository = Repository::open_with(&self.models(), &views, roles, policy);
+        let roles = State::read(&self.data()).unwrap().roles;
+        Repository::open_with(&self.models(), &views, roles, policy)
+    }
+
+    fn serve(&self, repository: Repository) -> Rollouts {
         let ledger = Ledger::open(&self.data(), LedgerOptions::default()).unwrap();
-        Rollouts::open(Arc::new(repository), Arc::new(ledger), self.data(), state)
+        Rollouts::open(Arc::new(repository), Arc::new(ledger), self.data()).unwrap()
+    }
+
+    /// The action and the subject of every audit row.
+    fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        crate::ledger::read_audits(&self.data(), 0, |_, audit| {
+            rows.push((audit.action, audit.subject));
+            Ok(())
+        })
+        .unwrap();
+        rows
     }
 }
 
@@ -128,7 +153,7 @@ fn a_rollback_does_not_wait_for_a_deploy() {
     std::thread::scope(|scope| {
         // Given a deploy that is under way,
         let deploying = scope.spawn(move || {
-            let deployed = repository.deploy("churn", incoming, || {
+            let deployed = repository.deploy("churn", incoming, |_| {
                 begun.send(()).unwrap();
                 may_go_on.recv().unwrap();
                 Ok(())
@@ -147,19 +172,37 @@ fn a_rollback_does_not_wait_for_a_deploy() {
 }
 
 #[test]
-fn a_model_that_is_pinned_keeps_its_champion_when_a_higher_number_comes() {
+fn a_stand_in_can_be_made_the_champion_and_so_can_the_one_before_it() {
+    let broken = |house: &House| {
+        let rollouts = house.open();
+        for version in [1, 2, 3] {
+            // Promoted one after the other: before 3 comes 2, and before that 1.
+            let _ = rollouts.change("churn", &promote(version));
+        }
+        drop(rollouts);
+        std::fs::write(house.models().join("churn/3/model.onnx"), "broken").unwrap();
+        let rollouts = house.open();
+        assert_eq!(champion(&rollouts), "2");
+        rollouts
+    };
+    // Promoted, the stand-in is the champion for good, and the broken one no way back.
     let house = House::new();
-    let rollouts = house.open();
-    rollouts.pin("churn", "anonymous").unwrap();
-    rollouts.pin("churn", "anonymous").unwrap();
-    rollouts.pin("no such model", "anonymous").unwrap();
-    let roles = rollouts.repository.roles("churn").unwrap();
-    assert_eq!((roles.champion, roles.revision), (3, 1));
-    house.fill(&house.models().join("churn/4"));
-    rollouts.repository.load("churn").unwrap();
-    assert_eq!(champion(&rollouts), "3");
-    drop(rollouts);
-    assert_eq!(champion(&house.open()), "3");
+    let rollouts = broken(&house);
+    let roles = rollouts.change("churn", &promote(2)).unwrap();
+    assert_eq!((roles.champion, &roles.before[..]), (2, &[1][..]));
+    // So it is when the broken champion is taken back.
+    let house = House::new();
+    let rollouts = broken(&house);
+    let roles = rollouts.change("churn", &back()).unwrap();
+    assert_eq!((roles.champion, &roles.before[..]), (2, &[1][..]));
+    let roles = rollouts.change("churn", &back()).unwrap();
+    assert_eq!((roles.champion, &roles.before[..]), (1, &[][..]));
+    // And whoever is promoted over a stand-in has it before him.
+    let house = House::new();
+    let rollouts = broken(&house);
+    let roles = rollouts.change("churn", &promote(1)).unwrap();
+    assert_eq!((roles.champion, &roles.before[..]), (1, &[2][..]));
+    assert_eq!(champion(&rollouts), "1");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The transitions from one set of roles to the next: a function, without a clock, files or locks.
 
-use super::roles::{Canary, Guardrails, MAX_BEFORE, MAX_RETIRED, MAX_SHADOWS, Role, Roles, Shadow};
+use super::roles::{
+    Canary, Guardrails, MAX_BEFORE, MAX_CANDIDATES, MAX_RETIRED, MAX_SHADOWS, Role, Roles, Shadow,
+};
 use super::share::Share;
 
 /// What somebody wants done to the roles of a model's versions.
@@ -25,7 +27,7 @@ pub enum Transition {
     EndCanary { version: u64 },
     /// Take it out of memory.
     Retire { version: u64 },
-    /// End its shadow, its canary or its retirement.
+    /// End its shadow, its canary or its retirement, and keep it loaded whatever the policy.
     Candidate { version: u64 },
 }
 
@@ -48,6 +50,11 @@ pub enum Refusal {
     AnotherTakenBack { taken_back: u64 },
     #[error("{MAX_SHADOWS} versions are in shadow, which is the most; end one of them first")]
     TooManyShadows,
+    #[error(
+        "{MAX_CANDIDATES} candidates are kept loaded because somebody asked for them, which is the \
+         most: {}; give one of them a role or retire it first", list(.candidates)
+    )]
+    TooManyCandidates { candidates: Vec<u64> },
     #[error("{MAX_RETIRED} versions are retired, which is the most; delete folders of some first")]
     TooManyRetired,
     #[error("there is no champion before version {champion} to go back to, and no canary to end")]
@@ -129,11 +136,7 @@ pub fn apply(roles: &Roles, transition: &Transition, now_us: i64) -> Result<Role
         Transition::EndCanary { version } if next.is_canary(*version) => next.canary = None,
         Transition::EndCanary { .. } => return Err(Refusal::NotCanary),
         Transition::Retire { version } => retire(&mut next, *version)?,
-        Transition::Candidate { version } => match next.role(*version) {
-            Role::Champion => return Err(Refusal::IsChampion),
-            Role::Candidate => return Err(already(Role::Candidate)),
-            Role::Canary | Role::Shadow | Role::Retired => relieve(&mut next, *version),
-        },
+        Transition::Candidate { version } => keep_as_candidate(&mut next, *version)?,
     }
     next.revision += 1;
     Ok(next)
@@ -254,13 +257,37 @@ fn retire(roles: &mut Roles, version: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Takes a version's role away, if it is canary, shadow or retired.
+fn keep_as_candidate(roles: &mut Roles, version: u64) -> Result<(), Refusal> {
+    if roles.champion == version {
+        return Err(Refusal::IsChampion);
+    }
+    if roles.candidates.contains(&version) {
+        return Err(already(Role::Candidate));
+    }
+    if roles.candidates.len() >= MAX_CANDIDATES {
+        return Err(Refusal::TooManyCandidates {
+            candidates: roles.candidates.clone(),
+        });
+    }
+    relieve(roles, version);
+    roles.candidates.push(version);
+    roles.candidates.sort_unstable();
+    Ok(())
+}
+
+/// Takes a version's role away, if it is canary, shadow, retired or a candidate that is kept.
 fn relieve(roles: &mut Roles, version: u64) {
     if roles.is_canary(version) {
         roles.canary = None;
     }
     roles.shadows.retain(|shadow| shadow.version != version);
     roles.retired.retain(|retired| *retired != version);
+    roles.candidates.retain(|candidate| *candidate != version);
+}
+
+fn list(versions: &[u64]) -> String {
+    let versions: Vec<String> = versions.iter().map(u64::to_string).collect();
+    versions.join(", ")
 }
 
 fn already(role: Role) -> Refusal {
@@ -269,7 +296,7 @@ fn already(role: Role) -> Refusal {
             Role::Champion => "the champion",
             Role::Canary => "the canary, with that share and those guardrails,",
             Role::Shadow => "in shadow",
-            Role::Candidate => "a candidate",
+            Role::Candidate => "a candidate that is kept loaded",
             Role::Retired => "retired",
         },
     }

@@ -132,6 +132,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
             canary_of(3, 5.0),
             Transition::Shadow { version: 4 },
             Transition::Retire { version: 5 },
+            Transition::Candidate { version: 6 },
         ],
     );
     let promote_first = "it is the champion; promote another version first";
@@ -148,7 +149,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (Transition::Retire { version: 5 }, "it is retired already"),
         (
             Transition::Candidate { version: 6 },
-            "it is a candidate already",
+            "it is a candidate that is kept loaded already",
         ),
         (
             canary_of(3, 5.0),
@@ -172,6 +173,28 @@ fn there_are_four_shadows_at_most() {
     let roles = after(roles, &[Transition::Candidate { version: 3 }, shadow(6)]);
     let shadows: Vec<u64> = roles.shadows.iter().map(|shadow| shadow.version).collect();
     assert_eq!(shadows, [2, 4, 5, 6]);
+}
+
+#[test]
+fn a_candidate_that_was_asked_for_is_held_until_it_gets_a_role_or_is_retired() {
+    let candidate = |version| Transition::Candidate { version };
+    let asked: Vec<Transition> = (2..10).map(candidate).collect();
+    let roles = after(first(), &asked);
+    assert_eq!(roles.held(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let problem = refusal(&roles, &candidate(10));
+    let expected = "8 candidates are kept loaded because somebody asked for them, which is the most: \
+                    2, 3, 4, 5, 6, 7, 8, 9; give one of them a role or retire it first";
+    assert_eq!(problem, expected);
+    let ways = [
+        Transition::Retire { version: 2 },
+        Transition::Shadow { version: 3 },
+        Transition::Promote { version: 4 },
+        canary_of(5, 5.0),
+    ];
+    let roles = after(roles, &ways);
+    assert_eq!(roles.candidates, [6, 7, 8, 9]);
+    // Back from a trial it is held again, for that was asked for.
+    assert_eq!(after(roles, &[candidate(3)]).candidates, [3, 6, 7, 8, 9]);
 }
 
 #[test]
@@ -241,6 +264,7 @@ fn check(roles: &Roles) {
     let sorted = |versions: &[u64]| versions.windows(2).all(|pair| pair[0] < pair[1]);
     let shadows: Vec<u64> = roles.shadows.iter().map(|shadow| shadow.version).collect();
     assert!(sorted(&shadows) && sorted(&roles.retired), "{roles:?}");
+    assert!(roles.candidates.len() <= MAX_CANDIDATES);
     assert!(shadows.len() <= MAX_SHADOWS && roles.before.len() <= MAX_BEFORE);
     let mut before = roles.before.clone();
     before.sort_unstable();
@@ -251,6 +275,7 @@ fn check(roles: &Roles) {
     taken.extend(roles.canary.as_ref().map(|canary| canary.version));
     taken.extend(&shadows);
     taken.extend(&roles.retired);
+    taken.extend(&roles.candidates);
     taken.sort_unstable();
     assert!(sorted(&taken), "{roles:?}");
     // And nobody returns to the champion there is or to one that is not loaded.

@@ -12,7 +12,7 @@
 //! * [`secret`] – keys as text, digests, comparison.
 //! * [`key_file`] – the file of keys.
 //! * [`ring`], [`bucket`] – the keys in force and their rates.
-//! * [`audit`] – rows about administrative calls.
+//! * [`audit`] – rows about administrative calls; [`unrecorded`] – those that the ledger did not take yet.
 //! * [`watch`] – changed files of keys and certificates, taken while the server runs.
 
 pub mod audit;
@@ -21,6 +21,7 @@ pub mod key_file;
 pub mod ring;
 pub mod scope;
 pub mod secret;
+mod unrecorded;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use axum::http::{HeaderMap, header};
 use metrics::counter;
 use tokio::sync::Semaphore;
 
+use self::bucket::Bucket;
 use self::key_file::KeyFile;
 pub use self::ring::Denial;
 use self::ring::{Holder, Ring};
@@ -50,6 +52,8 @@ pub struct Auth {
     has_keys: AtomicBool,
     /// Held by whoever reads the audit rows: one at a time.
     pub reading_audit: Arc<Semaphore>,
+    /// The rows about refused keys that may be written.
+    refused_rows: Bucket,
 }
 
 /// Who makes a call. In the extensions of every request that is recorded.
@@ -94,6 +98,7 @@ impl Auth {
             ring: ArcSwapOption::empty(),
             has_keys: AtomicBool::new(false),
             reading_audit: Arc::new(Semaphore::new(1)),
+            refused_rows: Bucket::new(audit::REFUSED_ROWS_PER_SECOND, audit::REFUSED_ROWS_AT_ONCE),
             file,
         };
         if !keys.keys.is_empty() {
@@ -181,12 +186,33 @@ impl Auth {
     /// # Errors
     /// Why not any more.
     pub fn admit_again(&self, caller: &Caller, scope: Scope) -> Result<(), Denial> {
+        self.look_again(caller, |ring, holder| {
+            ring.admit_again(holder, scope, &clock::now_us)
+        })
+    }
+
+    /// Whether a caller that was admitted still may do it: for calls whose message comes long after. It
+    /// counts as the same request.
+    ///
+    /// # Errors
+    /// Why not any more.
+    pub fn still_admits(&self, caller: &Caller, scope: Scope) -> Result<(), Denial> {
+        self.look_again(caller, |ring, holder| {
+            ring.still_admits(holder, scope, &clock::now_us)
+        })
+    }
+
+    fn look_again(
+        &self,
+        caller: &Caller,
+        look: impl FnOnce(&Ring, &Holder) -> Result<(), Denial>,
+    ) -> Result<(), Denial> {
         let ring = self.ring.load();
         let admitted = match (&*ring, caller) {
             (None, _) => Ok(()),
             // There were no keys when it came.
             (Some(_), Caller::Anonymous) => Err(Denial::Missing),
-            (Some(ring), Caller::Holder(holder)) => ring.admit_again(holder, scope, &clock::now_us),
+            (Some(ring), Caller::Holder(holder)) => look(ring, holder),
         };
         admitted.inspect_err(count)
     }
@@ -332,6 +358,9 @@ mod tests {
         let caller = auth.admit(&shown, needs).unwrap();
         assert_eq!(caller.to_string(), "key:a1");
         assert_eq!(auth.admit_again(&caller, Scope::Score), Ok(()));
+        // Who came before there were keys has none
+        let anonymous = auth.still_admits(&Caller::Anonymous, Scope::Score);
+        assert_eq!(anonymous, Err(Denial::Missing));
         assert!(auth.admit(&headers(&[]), Access::Public).is_ok());
     }
 }

@@ -83,6 +83,14 @@ impl Denial {
         }
     }
 
+    /// The id of the key, where it is right but may not do what it asks for.
+    pub fn without_right(&self) -> Option<&str> {
+        match self {
+            Denial::Revoked { id } | Denial::Expired { id } | Denial::Scope { id, .. } => Some(id),
+            Denial::Missing | Denial::Unknown | Denial::Rate { .. } => None,
+        }
+    }
+
     /// Seconds after which trying again makes sense, where it does.
     pub fn retry_after_s(&self) -> Option<u32> {
         let Denial::Rate { wait, .. } = self else {
@@ -187,10 +195,29 @@ impl Ring {
         scope: Scope,
         now_us: &dyn Fn() -> i64,
     ) -> Result<(), Denial> {
+        let (key, secret) = self.of_holder(holder)?;
+        key.admit(secret, scope, now_us)
+    }
+
+    /// The same, and takes no token.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_admits(
+        &self,
+        holder: &Holder,
+        scope: Scope,
+        now_us: &dyn Fn() -> i64,
+    ) -> Result<(), Denial> {
+        let (key, secret) = self.of_holder(holder)?;
+        key.check(secret, scope, now_us)
+    }
+
+    fn of_holder(&self, holder: &Holder) -> Result<(&Key, &Known), Denial> {
         let key = self.keys.get(&holder.id).ok_or(Denial::Unknown)?;
         let mut secrets = key.secrets();
         let secret = secrets.find(|secret| secret.digest.same(&holder.digest).into());
-        key.admit(secret.ok_or(Denial::Unknown)?, scope, now_us)
+        Ok((key, secret.ok_or(Denial::Unknown)?))
     }
 }
 
@@ -205,8 +232,21 @@ impl Key {
         self.secrets().find(|secret| secret.is(shown))
     }
 
-    /// Whether whoever has shown `secret`, one of its own, may do what needs `scope`.
+    /// Whether whoever has shown `secret`, one of its own, may do what needs `scope`; takes a token.
     fn admit(&self, secret: &Known, scope: Scope, now_us: &dyn Fn() -> i64) -> Result<(), Denial> {
+        self.check(secret, scope, now_us)?;
+        if let Some(rate) = &self.rate {
+            rate.bucket.take().map_err(|wait| Denial::Rate {
+                id: Arc::clone(&self.id),
+                per_second: rate.per_second,
+                wait,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The same but for the rate.
+    fn check(&self, secret: &Known, scope: Scope, now_us: &dyn Fn() -> i64) -> Result<(), Denial> {
         let id = || Arc::clone(&self.id);
         if self.is_revoked {
             return Err(Denial::Revoked { id: id() });
@@ -225,13 +265,6 @@ impl Key {
                 needed: scope,
                 held: self.scopes.names(),
             });
-        }
-        if let Some(rate) = &self.rate {
-            rate.bucket.take().map_err(|wait| Denial::Rate {
-                id: id(),
-                per_second: rate.per_second,
-                wait,
-            })?;
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ pub enum Scope {
     Data,
     /// Put models and views into service and take them out.
     Deploy,
+    /// Read the metrics.
+    Metrics,
     /// Everything, also what only an operator should see.
     Admin,
 }
@@ -28,11 +30,12 @@ pub enum Access {
 }
 
 impl Scope {
-    pub const ALL: [Scope; 5] = [
+    pub const ALL: [Scope; 6] = [
         Scope::Score,
         Scope::Feedback,
         Scope::Data,
         Scope::Deploy,
+        Scope::Metrics,
         Scope::Admin,
     ];
 
@@ -43,6 +46,7 @@ impl Scope {
             Scope::Feedback => "feedback",
             Scope::Data => "data",
             Scope::Deploy => "deploy",
+            Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
     }

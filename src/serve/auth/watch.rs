@@ -1,7 +1,8 @@
 //! Changed files of keys and certificates, taken while the server serves.
 //!
 //! One thread looks every second. What cannot be taken leaves what is in force, is said once in the
-//! log and counted; it is looked at again when it changes.
+//! log and counted; it is looked at again when it changes. A change of keys leaves an audit row; one that
+//! the ledger does not take is offered again at every look.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use metrics::counter;
 
 use super::key_file::{self, KeyFile};
+use super::unrecorded::Unrecorded;
 use super::{Auth, audit, changes_between};
 use crate::ledger::Ledger;
 use crate::serve::tls::Tls;
@@ -41,6 +43,7 @@ impl Watch {
             in_force: keys,
             seen: None,
             ledger,
+            unrecorded: Unrecorded::default(),
         };
         let mut certificate = tls.map(|tls| Certificate { tls, problem: None });
         let watch = move || {
@@ -50,6 +53,7 @@ impl Watch {
                     certificate.look();
                 }
             }
+            keys.end();
         };
         let thread = std::thread::Builder::new()
             .name("security".to_owned())
@@ -82,10 +86,34 @@ struct Keys {
     /// What the file was found to be, or why it could not be read; `None` before the first look.
     seen: Option<Result<Option<String>, String>>,
     ledger: Arc<Ledger>,
+    unrecorded: Unrecorded,
 }
 
 impl Keys {
     fn look(&mut self) {
+        self.look_at_file();
+        self.record();
+    }
+
+    /// Hands the rows that wait to the ledger; returns how many still wait.
+    fn record(&mut self) -> usize {
+        let ledger = &self.ledger;
+        // Nobody waits for the disk: what the ledger has taken it writes.
+        self.unrecorded
+            .hand_over(|row| ledger.submit_audit(row).map(drop))
+    }
+
+    fn end(&mut self) {
+        let lost = self.record();
+        if lost > 0 {
+            tracing::error!(
+                lost,
+                "audit rows about changed keys were not taken by the ledger to the end"
+            );
+        }
+    }
+
+    fn look_at_file(&mut self) {
         let found = key_file::read_text(self.auth.file());
         if self.seen.as_ref() == Some(&found) {
             return;
@@ -118,7 +146,7 @@ impl Keys {
             "API keys changed"
         );
         let details = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
-        audit::keys_changed(&self.ledger, &details);
+        self.unrecorded.push(audit::keys_changed(&details));
         Ok(())
     }
 }

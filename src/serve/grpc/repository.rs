@@ -1,7 +1,9 @@
 //! RepositoryModelLoad and RepositoryModelUnload: models come and go while requests run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::response::Response;
 use serde_json::Value as Json;
 use tonic::Status;
 
@@ -9,7 +11,6 @@ use super::messages::{Empty, RepositoryModelRequest};
 use super::status::shortened;
 use crate::models::repository::{ChangeError, refuse_override};
 use crate::serve::App;
-use crate::serve::auth::Caller;
 use crate::serve::auth::audit::Act;
 
 /// Loads a model, or loads it again, from its folder.
@@ -17,79 +18,59 @@ use crate::serve::auth::audit::Act;
 /// # Errors
 /// A parameter would bring files or settings along, there is no such folder, or a version in it
 /// cannot be loaded: it goes on as it was served before.
-pub async fn load(
-    app: &Arc<App>,
-    caller: &Caller,
-    asked: RepositoryModelRequest,
-) -> Result<Empty, Status> {
+pub async fn load(app: &App, asked: RepositoryModelRequest) -> Result<Empty, Status> {
     for parameter in asked.parameters.keys() {
         refuse_override(parameter).map_err(Status::invalid_argument)?;
     }
-    let act = act(caller, "RepositoryModelLoad", &asked);
-    let work = Arc::clone(app);
-    recorded(app, act, async move {
-        let loaded = work.scorer.repository.load_aside(asked.model_name).await;
-        loaded.map_err(refusal)
-    })
-    .await
+    let loaded = app.scorer.repository.load_aside(asked.model_name).await;
+    loaded.map(|()| Empty {}).map_err(refusal)
 }
 
 /// Takes a model out of service; one that is not there is out of service already.
 ///
 /// # Errors
 /// When the change could not be made.
-pub async fn unload(
-    app: &Arc<App>,
-    caller: &Caller,
-    asked: RepositoryModelRequest,
-) -> Result<Empty, Status> {
-    let act = act(caller, "RepositoryModelUnload", &asked);
-    let work = Arc::clone(app);
-    recorded(app, act, async move {
-        let unloaded = work.scorer.repository.unload_aside(asked.model_name).await;
-        unloaded.map_err(refusal)
-    })
-    .await
+pub async fn unload(app: &App, asked: RepositoryModelRequest) -> Result<Empty, Status> {
+    let unloaded = app.scorer.repository.unload_aside(asked.model_name).await;
+    unloaded.map(|()| Empty {}).map_err(refusal)
 }
 
-fn act(caller: &Caller, call: &str, asked: &RepositoryModelRequest) -> Act {
-    Act {
-        actor: caller.to_string(),
-        action: format!("gRPC {call}"),
-        subject: asked.model_name.clone(),
-    }
-}
-
-/// Does the work, also when the caller goes away, and answers once its row is on the disk.
-async fn recorded(
+/// Answers a call that changes something, also when the caller goes away, and whatever comes of it: once
+/// its row is on the disk. Its message has to come `within` that time; the work takes as long as it
+/// takes.
+pub async fn recorded(
     app: &Arc<App>,
     act: Act,
-    work: impl Future<Output = Result<(), Status>> + Send + 'static,
-) -> Result<Empty, Status> {
+    within: Duration,
+    answered: impl Future<Output = Response> + Send + 'static,
+) -> Response {
     if !app.scorer.ledger.healthy() {
-        return Err(Status::unavailable(
+        return Status::unavailable(
             "nothing was done: the ledger takes no rows now, so it could not be recorded",
-        ));
+        )
+        .into_http();
     }
-    let owner = Arc::clone(app);
-    let app = Arc::clone(app);
-    let finished = owner.finishing.finish(async move {
-        let done = work.await;
-        let outcome = match &done {
-            Ok(()) => "done",
-            Err(status) => status.message(),
+    let subject = Arc::clone(&act.subject);
+    let under_way = act.begin(&app.scorer.ledger);
+    let finished = app.finishing.finish(async move {
+        let mut answered = std::pin::pin!(answered);
+        let response = match tokio::time::timeout(within, &mut answered).await {
+            Ok(response) => response,
+            Err(_) if subject.get().is_some() => answered.await,
+            Err(_) => Status::deadline_exceeded("the message did not come in time").into_http(),
         };
-        match act.record(&app.scorer.ledger, outcome, &Json::Null).await {
-            Ok(()) => done,
-            Err(problem) => Err(Status::unavailable(format!(
+        let refused = Status::from_header_map(response.headers());
+        let outcome = refused.as_ref().map_or("done", Status::message);
+        match under_way.record(outcome, &Json::Null).await {
+            Ok(()) => response,
+            Err(problem) => Status::unavailable(format!(
                 "answered with {outcome:?}, but not recorded: {problem}"
-            ))),
+            ))
+            .into_http(),
         }
     });
-    let done = finished
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
-    done.map(|()| Empty {})
+    let response = finished.await;
+    response.unwrap_or_else(|error| Status::internal(error.to_string()).into_http())
 }
 
 fn refusal(error: ChangeError) -> Status {

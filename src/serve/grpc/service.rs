@@ -4,7 +4,7 @@
 //! call without streams is one arm of a `match` that decodes, calls a function and encodes.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
@@ -19,16 +19,38 @@ use super::call::{self, Asked};
 use super::codec::{FrameCodec, decode, encode};
 use super::config::ModelConfigResponse;
 use super::messages::{
-    Empty, HealthRequest, ModelRequest, RepositoryIndexRequest, ServerLiveResponse,
+    Empty, HealthRequest, ModelRequest, RepositoryIndexRequest, RepositoryModelRequest,
+    ServerLiveResponse,
 };
 use super::stream::{Answers, InferStream};
 use super::{bounds, describe, health, infer, repository, status};
 use crate::features::value::shorten;
 use crate::serve::App;
+use crate::serve::auth::audit::{self, Act};
 use crate::serve::auth::{Access, Caller, Scope};
 
-/// The largest message of a call that needs no key: it holds a name at most.
-const MAX_PUBLIC_MESSAGE_BYTES: usize = 16 * 1024;
+/// How large a message may be, and which setting says so.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    bytes: usize,
+    setting: &'static str,
+}
+
+impl Limit {
+    /// Of a call that needs no key: it holds a name at most.
+    const PUBLIC: Limit = Limit {
+        bytes: 16 * 1024,
+        setting: "not to be set; the call takes a name",
+    };
+
+    /// Of all other calls.
+    pub fn tensors(app: &App) -> Limit {
+        Limit {
+            bytes: app.config.max_tensor_body_bytes,
+            setting: "max_tensor_body_bytes",
+        }
+    }
+}
 
 const PUBLIC: Access = Access::Public;
 const SCORE: Access = Access::Needs(Scope::Score);
@@ -45,8 +67,11 @@ const CALLS: [(&str, Access); 14] = [
     ("/inference.GRPCInferenceService/ModelMetadata", SCORE),
     ("/inference.GRPCInferenceService/ModelConfig", SCORE),
     ("/inference.GRPCInferenceService/ModelStatistics", SCORE),
-    ("/inference.GRPCInferenceService/RepositoryIndex", DEPLOY),
-    (MODEL_LOAD, DEPLOY),
+    (REPOSITORY_INDEX, DEPLOY),
+    (
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        DEPLOY,
+    ),
     (
         "/inference.GRPCInferenceService/RepositoryModelUnload",
         DEPLOY,
@@ -56,10 +81,11 @@ const CALLS: [(&str, Access); 14] = [
 ];
 
 const STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-const MODEL_LOAD: &str = "/inference.GRPCInferenceService/RepositoryModelLoad";
+const REPOSITORY_INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 
-/// How long a model may take to load before its caller is told that it is still under way.
+/// How long a change may take before its caller is told that it is still under way: loading a model takes
+/// as long as it takes.
 const LOAD_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Answers any request to the gRPC port, and counts it.
@@ -91,26 +117,47 @@ async fn dispatch(
         let path = shorten(request.uri().path(), 100);
         return Status::unimplemented(format!("no call {path} here")).into_http();
     };
+    let recorded_as = recorded_as(path, access);
     let caller = match app.auth.admit(request.headers(), access) {
         Ok(caller) => caller,
-        Err(denial) => return status::denied(&denial).into_http(),
+        Err(denial) => {
+            if let (Some(_), Some(id)) = (recorded_as, denial.without_right()) {
+                let act = act(format!("key:{id}"), path);
+                audit::refused(&app.auth, &app.scorer.ledger, &act, &denial);
+            }
+            return status::denied(&denial).into_http();
+        }
     };
     let asked = match call::asked(request.headers()) {
         Ok(asked) => asked,
         Err(status) => return status.into_http(),
     };
     let limit = match access {
-        Access::Public => MAX_PUBLIC_MESSAGE_BYTES,
-        Access::Needs(_) => app.config.max_tensor_body_bytes,
+        Access::Public => Limit::PUBLIC,
+        Access::Needs(_) => Limit::tensors(app),
     };
     // Of compressed messages the limit is on what they decompress to. Answers are sent as they are:
     // numbers hardly compress.
     let mut grpc = Grpc::new(FrameCodec)
-        .max_decoding_message_size(limit)
+        .max_decoding_message_size(limit.bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate);
     let within = app.config.request_timeout;
     let app = Arc::clone(app);
+    if let Some(scope) = recorded_as {
+        let act = act(caller.to_string(), path);
+        let unary = Unary {
+            app: Arc::clone(&app),
+            path,
+            asked,
+            caller,
+            recorded: Some((Arc::clone(&act.subject), scope)),
+        };
+        let answered = async move { in_known_codes(grpc.unary(unary, request).await, limit) };
+        let recorded = repository::recorded(&app, act, within, answered);
+        let answered = tokio::time::timeout(LOAD_PATIENCE, recorded).await;
+        return answered.unwrap_or_else(|_| not_complete(LOAD_PATIENCE).into_http());
+    }
     let response = match path {
         STREAM_INFER => {
             let service = StreamInfer { app, asked, caller };
@@ -130,21 +177,41 @@ async fn dispatch(
                 path,
                 asked,
                 caller,
+                recorded: None,
             };
-            let answered = grpc.unary(unary, request);
-            // Loading a model takes as long as it takes.
-            let patience = match path {
-                MODEL_LOAD => LOAD_PATIENCE,
-                _ => within,
-            };
-            match tokio::time::timeout(patience, answered).await {
+            match tokio::time::timeout(within, grpc.unary(unary, request)).await {
                 Ok(response) => response,
-                Err(_) => return not_complete(patience).into_http(),
+                Err(_) => return not_complete(within).into_http(),
             }
         }
     };
-    // tonic says OUT_OF_RANGE of a message over the limit, which nothing else here does; the code
-    // that clients know for it is another.
+    in_known_codes(response, limit)
+}
+
+/// The scope of a call that leaves a row in the audit log: those of administrators do, but for the one that
+/// only looks.
+fn recorded_as(path: &str, access: Access) -> Option<Scope> {
+    match access {
+        Access::Needs(scope) if scope.is_administrative() && path != REPOSITORY_INDEX => {
+            Some(scope)
+        }
+        _ => None,
+    }
+}
+
+/// A call as its row says it; what it is about is said by its message.
+fn act(actor: String, path: &str) -> Act {
+    let (_, call) = path.rsplit_once('/').unwrap_or_default();
+    Act {
+        actor,
+        action: format!("gRPC {call}"),
+        subject: Arc::default(),
+    }
+}
+
+/// tonic says OUT_OF_RANGE of a message over the limit, which nothing else here does; the code that
+/// clients know for it is another.
+fn in_known_codes(response: axum::http::Response<tonic::body::Body>, limit: Limit) -> Response {
     match code_of(&response) {
         Code::OutOfRange => too_large(limit).into_http(),
         _ => response.map(axum::body::Body::new),
@@ -158,9 +225,10 @@ fn code_of<B>(response: &axum::http::Response<B>) -> Code {
 }
 
 /// A message over the limit; it is not read.
-pub fn too_large(limit: usize) -> Status {
+pub fn too_large(limit: Limit) -> Status {
+    let Limit { bytes, setting } = limit;
     Status::resource_exhausted(format!(
-        "message: over the limit of {limit} bytes (max_tensor_body_bytes)"
+        "message: over the limit of {bytes} bytes ({setting})"
     ))
 }
 
@@ -188,6 +256,8 @@ struct Unary {
     path: &'static str,
     asked: Asked,
     caller: Caller,
+    /// Of a call that is recorded: where to say what it is about, and its scope.
+    recorded: Option<(Arc<OnceLock<String>>, Scope)>,
 }
 
 type Answered<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
@@ -198,13 +268,30 @@ impl UnaryService<Bytes> for Unary {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Answered<Bytes> {
         let (app, path, asked) = (Arc::clone(&self.app), self.path, self.asked);
-        let caller = self.caller.clone();
+        let (caller, recorded) = (self.caller.clone(), self.recorded.clone());
         Box::pin(async move {
             let message = request.into_inner();
-            let reply = answer_unary(&app, path, message, asked, &caller).await?;
+            if let Some((subject, scope)) = recorded {
+                let name = name_in(&message, app.config.max_body_bytes);
+                // It is said once: there is one message.
+                let _ = subject.set(name);
+                // The message may have come long after the call.
+                let admitted = app.auth.still_admits(&caller, scope);
+                admitted.map_err(|denial| status::denied(&denial))?;
+            }
+            let reply = answer_unary(&app, path, message, asked).await?;
             Ok(tonic::Response::new(reply))
         })
     }
+}
+
+/// The model that a message is about; nothing of one that is over the limit or no message.
+fn name_in(message: &Bytes, limit: usize) -> String {
+    if message.len() > limit {
+        return String::new();
+    }
+    let asked = decode::<RepositoryModelRequest>(message.clone());
+    asked.map(|asked| asked.model_name).unwrap_or_default()
 }
 
 async fn answer_unary(
@@ -212,7 +299,6 @@ async fn answer_unary(
     path: &str,
     message: Bytes,
     asked: Asked,
-    caller: &Caller,
 ) -> Result<Bytes, Status> {
     let (service, method) = path.rsplit_once('/').unwrap_or_default();
     if service == "/grpc.health.v1.Health" {
@@ -262,10 +348,8 @@ async fn answer_unary(
             let query: ModelRequest = decode(message)?;
             encode(&describe::statistics(app, &query)?)
         }
-        "RepositoryModelLoad" => encode(&repository::load(app, caller, decode(message)?).await?),
-        "RepositoryModelUnload" => {
-            encode(&repository::unload(app, caller, decode(message)?).await?)
-        }
+        "RepositoryModelLoad" => encode(&repository::load(app, decode(message)?).await?),
+        "RepositoryModelUnload" => encode(&repository::unload(app, decode(message)?).await?),
         "RepositoryIndex" => {
             let query: RepositoryIndexRequest = decode(message)?;
             encode(&describe::repository_index(app, query.ready))

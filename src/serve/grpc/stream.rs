@@ -6,9 +6,9 @@
 //! are several streams, or calls of ModelInfer.
 //!
 //! A request that is refused is answered with its `error_message`, and the stream goes on. It ends
-//! when the client ends it, when its API key may not have another answer, when a message is over the limit, and, soon after the server has begun
-//! to stop, when no request has arrived for a moment: with UNAVAILABLE then, so that the client
-//! opens another one elsewhere.
+//! when the client ends it, when its API key may not have another answer, when a message is over the
+//! limit, and, soon after the server has begun to stop, when no request has arrived for a moment: with
+//! UNAVAILABLE then, so that the client opens another one elsewhere.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct InferStream {
     /// Of the stream as a whole.
     asked: Asked,
     caller: Caller,
-    /// Whether a request has been answered: the first was admitted with the call.
+    /// Whether a request has been answered: the first was counted with the call.
     has_answered: bool,
 }
 
@@ -79,13 +79,15 @@ impl InferStream {
         }))
     }
 
-    /// Whether the caller may have another answer: each is a request like any other.
+    /// Whether the caller may have another answer: each is a request like any other. The first was
+    /// counted with the call, which may be long ago.
     fn admit(&mut self) -> Result<(), Denial> {
+        let auth = &self.app.auth;
         if !self.has_answered {
             self.has_answered = true;
-            return Ok(());
+            return auth.still_admits(&self.caller, Scope::Score);
         }
-        self.app.auth.admit_again(&self.caller, Scope::Score)
+        auth.admit_again(&self.caller, Scope::Score)
     }
 
     async fn next_request(&mut self) -> Result<Option<Bytes>, Status> {
@@ -93,7 +95,7 @@ impl InferStream {
             // A look that comes too early loses nothing: what has arrived is kept.
             match tokio::time::timeout(LOOK, self.requests.message()).await {
                 Ok(Err(status)) if status.code() == Code::OutOfRange => {
-                    let limit = self.app.config.max_tensor_body_bytes;
+                    let limit = service::Limit::tensors(&self.app);
                     return Err(service::too_large(limit));
                 }
                 Ok(received) => return received,

@@ -39,7 +39,7 @@ const MIN_STEP: usize = 16 * 1024;
 const MIN_ENCODED: usize = 1024;
 
 /// A windowed stream with gzip's header and trailer, as zlib numbers it.
-const GZIP_WINDOW_BITS: u8 = 15;
+pub const GZIP_WINDOW_BITS: u8 = 15;
 
 /// An encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +212,7 @@ fn inflate_stream(
 }
 
 /// Whether the first two bytes are those of zlib's format: its method, and a check of both.
-fn has_zlib_header(bytes: &[u8]) -> bool {
+pub fn has_zlib_header(bytes: &[u8]) -> bool {
     match bytes {
         [first, second, ..] => {
             first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31)

@@ -223,6 +223,7 @@ impl From<StoreError> for ApiError {
             StoreError::Damaged { .. } => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
+            StoreError::Place(_) => ApiError::unprocessable(error.to_string()),
             StoreError::Unavailable(_) => ApiError::unavailable(error.to_string(), 1),
             StoreError::InUse(_) | StoreError::Io(_) | StoreError::Settings(_) => {
                 ApiError::unavailable(error.to_string(), 5)

@@ -16,8 +16,8 @@ use super::error::{ApiError, Said};
 use super::path::percent_decode;
 use super::protected::AccessTable;
 use crate::serve::App;
-use crate::serve::auth::Denial;
-use crate::serve::auth::audit::{Act, Recorded};
+use crate::serve::auth::audit::{self, Act, Recorded};
+use crate::serve::auth::{Caller, Denial, Scope};
 
 /// What stands before the routes.
 pub struct Guard {
@@ -49,9 +49,18 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
 
 async fn answer(guard: &Guard, route: &str, mut request: Request, next: Next) -> Response {
     let rule = guard.table.rule(route, request.method());
+    let act = |actor: String, request: &Request| Act {
+        actor,
+        action: format!("{} {route}", request.method()),
+        subject: Arc::new(subject(route, request.uri().path()).into()),
+    };
     let caller = match guard.app.auth.admit(request.headers(), rule.access) {
         Ok(caller) => caller,
         Err(denial) => {
+            if let (true, Some(id)) = (rule.is_recorded, denial.without_right()) {
+                let act = act(format!("key:{id}"), &request);
+                audit::refused(&guard.app.auth, &guard.app.scorer.ledger, &act, &denial);
+            }
             let (head, body) = request.into_parts();
             return refuse(&denial, &head.headers, body).await;
         }
@@ -59,11 +68,7 @@ async fn answer(guard: &Guard, route: &str, mut request: Request, next: Next) ->
     if !rule.is_recorded {
         return next.run(request).await;
     }
-    let act = Act {
-        actor: caller.to_string(),
-        action: format!("{} {route}", request.method()),
-        subject: subject(route, request.uri().path()),
-    };
+    let act = act(caller.to_string(), &request);
     request.extensions_mut().insert(caller);
     recorded(Arc::clone(&guard.app), act, request, next).await
 }
@@ -74,11 +79,12 @@ async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Resp
         let problem = "nothing was done: the ledger takes no rows now, so it could not be recorded";
         return ApiError::unavailable(problem, 5).into_response();
     }
-    let owner = Arc::clone(&app);
+    let under_way = act.begin(&app.scorer.ledger);
     // It is recorded also when the caller goes away in the middle.
-    let finished = owner.finishing.finish(async move {
+    let finished = app.finishing.finish(async move {
         let response = next.run(request).await;
         if response.extensions().get::<Recorded>().is_some() {
+            under_way.recorded_elsewhere();
             return response;
         }
         let status = response.status();
@@ -89,7 +95,7 @@ async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Resp
             None => status.canonical_reason().unwrap_or("refused"),
         };
         let details = json!({"status": status.as_u16()});
-        match act.record(&app.scorer.ledger, outcome, &details).await {
+        match under_way.record(outcome, &details).await {
             Ok(()) => response,
             Err(problem) => ApiError::unavailable(
                 format!("answered with {status} ({outcome}), but not recorded: {problem}"),
@@ -101,6 +107,20 @@ async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Resp
     finished.await.unwrap_or_else(|error| {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         ApiError::new(status, error.to_string()).into_response()
+    })
+}
+
+/// Whether a caller still may do what it was let in for: after a body that may have taken long to come.
+///
+/// # Errors
+/// Why not any more.
+pub fn still_admitted(app: &App, caller: &Caller, scope: Scope) -> Result<(), ApiError> {
+    app.auth.still_admits(caller, scope).map_err(|denial| {
+        let status = match denial {
+            Denial::Scope { .. } => StatusCode::FORBIDDEN,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        ApiError::new(status, format!("nothing was done: {denial}"))
     })
 }
 

@@ -6,13 +6,14 @@
 //! * [`error`] – what every refusal looks like.
 //! * [`body`], [`path`], [`call`] – reading request bodies within limits, path parameters, deadlines.
 //! * [`compression`], [`multipart`] – bodies in gzip and deflate, and in parts.
-//! * [`score`], [`outcomes`], [`customers`], [`events`], [`features`], [`push`], [`models`], [`deploy`],
-//!   [`rollout`] – `/v1`.
+//! * [`score`], [`score_batch`], [`outcomes`], [`customers`], [`events`], [`features`], [`entities`],
+//!   [`push`], [`models`], [`deploy`], [`rollout`] – `/v1`.
 //! * [`inference`], [`infer`], [`repository`] – `/v2`, the Open Inference Protocol.
 //! * [`invocations`] – `/invocations`, as MLflow's scoring server has it.
 //! * [`operation`] – health, metrics, documentation.
 //! * [`audit`] – the last administrative acts.
 
+pub mod aside;
 pub mod audit;
 pub mod backfill;
 pub mod body;
@@ -20,6 +21,7 @@ pub mod call;
 pub mod compression;
 pub mod customers;
 pub mod deploy;
+pub mod entities;
 pub mod error;
 pub mod events;
 pub mod features;
@@ -38,6 +40,7 @@ pub mod reload;
 pub mod repository;
 pub mod rollout;
 pub mod score;
+pub mod score_batch;
 pub mod stack;
 pub mod training_sets;
 
@@ -64,6 +67,7 @@ const SCORE: Access = Access::Needs(Scope::Score);
 const FEEDBACK: Access = Access::Needs(Scope::Feedback);
 const DATA: Access = Access::Needs(Scope::Data);
 const DEPLOY: Access = Access::Needs(Scope::Deploy);
+const METRICS: Access = Access::Needs(Scope::Metrics);
 const ADMIN: Access = Access::Needs(Scope::Admin);
 
 /// What an inference asks for, whichever lane of [`stack`] it takes.
@@ -87,6 +91,7 @@ fn protected_routes() -> Routes {
         .delete(features::delete_features);
     Routes::new(ApiDoc::openapi())
         .add(SCORE, routes!(score::score))
+        .add(SCORE, routes!(score_batch::score_batch))
         .add(FEEDBACK, routes!(outcomes::record_outcome))
         .add(
             DATA,
@@ -98,6 +103,7 @@ fn protected_routes() -> Routes {
         )
         .add(DATA, routes!(events::post_events))
         .add(DATA, routes!(push::push_features))
+        .add(DATA, routes!(entities::list_entities))
         .add(
             DATA,
             routes!(
@@ -148,7 +154,7 @@ fn protected_routes() -> Routes {
         .add(SCORE, routes!(invocations::version))
         .add(PUBLIC, routes!(operation::livez))
         .add(PUBLIC, routes!(operation::readyz))
-        .add(ADMIN, routes!(operation::metrics))
+        .add(METRICS, routes!(operation::metrics))
         .add(ADMIN, routes!(audit::last_acts))
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::aside::aside;
 use super::error::{ApiError, ErrorBody};
 use super::path::PathParams;
 use super::rollout::{RolesReply, roles_reply};
@@ -116,14 +118,17 @@ pub struct ModelDetailReply {
     get, path = "/v1/models", tag = "models",
     responses((status = 200, description = "Every version folder", body = ModelsReply))
 )]
-pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelsReply> {
-    let catalog = app.scorer.repository.catalog();
-    let names = catalog.names().into_iter();
-    let models = names
-        .filter_map(|name| catalog.model(name))
-        .flat_map(|model| describe_all(&app, model, false))
-        .collect();
-    Json(ModelsReply { models })
+pub async fn list_models(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    aside(move || {
+        let catalog = app.scorer.repository.catalog();
+        let names = catalog.names().into_iter();
+        let models = names
+            .filter_map(|name| catalog.model(name))
+            .flat_map(|model| describe_all(&app, model, false))
+            .collect();
+        Json(ModelsReply { models }).into_response()
+    })
+    .await
 }
 
 /// One model: its versions, their roles, and how they do.
@@ -138,17 +143,21 @@ pub async fn list_models(State(app): State<Arc<App>>) -> Json<ModelsReply> {
 pub async fn show_model(
     State(app): State<Arc<App>>,
     PathParams(name): PathParams<String>,
-) -> Result<Json<ModelDetailReply>, ApiError> {
-    let catalog = app.scorer.repository.catalog();
-    let model = catalog.known(&name)?;
-    let roles = model.roles_or_unsaid();
-    Ok(Json(ModelDetailReply {
-        champion: model.champion().map(|version| version.version.clone()),
-        stand_in: model.stand_in(),
-        roles: roles.map(|roles| roles_reply(&name, &roles)),
-        versions: describe_all(&app, model, true),
-        name,
-    }))
+) -> Result<Response, ApiError> {
+    aside(move || {
+        let catalog = app.scorer.repository.catalog();
+        let model = catalog.known(&name)?;
+        let roles = model.roles_or_unsaid();
+        let reply = ModelDetailReply {
+            champion: model.champion().map(|version| version.version.clone()),
+            stand_in: model.stand_in(),
+            roles: roles.map(|roles| roles_reply(&name, &roles)),
+            versions: describe_all(&app, model, true),
+            name,
+        };
+        Ok(Json(reply).into_response())
+    })
+    .await?
 }
 
 /// Every version of a model, with all figures of the comparisons or only what follows from them.

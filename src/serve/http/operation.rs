@@ -9,8 +9,11 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::models::{comparison, describe};
+use super::aside::aside;
+use super::error::ApiError;
+use crate::models;
 use crate::serve::App;
+use crate::telemetry::exposition::Exposition;
 
 /// The state of the server.
 #[derive(Serialize, ToSchema)]
@@ -63,16 +66,22 @@ pub async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<HealthRepl
     get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
-pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
     let content_type = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    describe::publish_statistics(&app.scorer.repository);
-    let catalog = app.scorer.repository.catalog();
-    app.published_roles.publish(&catalog);
-    comparison::metrics::publish(&catalog, &app.config.rollout.guardrails());
+    let text = aside(move || render_metrics(&app)).await?;
+    Ok((content_type, text))
+}
+
+fn render_metrics(app: &App) -> String {
     metrics::gauge!("bellwether_requests_in_flight").set(app.admission.in_flight() as f64);
     metrics::gauge!("bellwether_requests_waiting").set(app.admission.waiting() as f64);
-    (content_type, app.metrics.render())
+    let mut exposition = Exposition::default();
+    app.scorer.timers.write(&mut exposition);
+    let catalog = app.scorer.repository.catalog();
+    let limits = app.config.rollout.guardrails();
+    models::metrics::write(&catalog, &limits, &mut exposition);
+    exposition.finish() + &app.metrics.render()
 }

@@ -61,7 +61,7 @@ pub enum Action {
     Rollback,
     /// Take it out of memory; its files stay.
     Retire,
-    /// End its shadow, canary or retirement.
+    /// End its shadow, canary or retirement, and keep it loaded whatever the policy.
     Candidate,
 }
 
@@ -105,6 +105,8 @@ pub struct RolesReply {
     canary: Option<CanaryReply>,
     shadows: Vec<ShadowReply>,
     retired: Vec<String>,
+    /// Candidates that are loaded whatever the policy, because somebody asked for them.
+    candidates: Vec<String>,
 }
 
 /// A version that answers some of the customers.
@@ -265,6 +267,7 @@ pub fn roles_reply(model: &str, roles: &Roles) -> RolesReply {
         canary,
         shadows: shadows.collect(),
         retired: text(&roles.retired),
+        candidates: text(&roles.candidates),
     }
 }
 
@@ -273,9 +276,9 @@ impl From<RolloutError> for ApiError {
         let message = error.to_string();
         match error {
             RolloutError::Unknown(problem) => problem.into(),
-            RolloutError::Refused { .. } | RolloutError::Unfit { .. } => {
-                ApiError::new(StatusCode::CONFLICT, message)
-            }
+            RolloutError::Refused { .. }
+            | RolloutError::Unfit { .. }
+            | RolloutError::LeftOut { .. } => ApiError::new(StatusCode::CONFLICT, message),
             RolloutError::Ledger(_) => ApiError::unavailable(message, 1),
             RolloutError::Unconfirmed => ApiError::unavailable(message, 5),
         }

@@ -15,6 +15,7 @@ use super::customers::check_customer_id;
 use super::error::{ApiError, ErrorBody};
 use crate::infer::error::InferError;
 use crate::models::manifest::TaskKind;
+use crate::score::reasons::Reasons;
 use crate::score::{Prediction, ScoreAnswer, ScoreRequest};
 use crate::serve::App;
 
@@ -142,24 +143,7 @@ pub async fn score(
 fn into_request(body: ScoreBody) -> Result<ScoreRequest, ApiError> {
     check_customer_id(&body.customer_id)?;
     if let Some(models) = &body.models {
-        if models.is_empty() {
-            let message = "models: empty; name at least one, or leave it out for all";
-            return Err(ApiError::unprocessable(message));
-        }
-        if models.len() > MAX_MODELS {
-            let message = format!(
-                "models: {} names, at most {MAX_MODELS} are allowed",
-                models.len()
-            );
-            return Err(ApiError::unprocessable(message));
-        }
-        for (index, name) in models.iter().enumerate() {
-            if models[..index].contains(name) {
-                let name = crate::features::value::shorten(name, 64);
-                let message = format!("models[{index}]: {name:?} is named twice");
-                return Err(ApiError::unprocessable(message));
-            }
-        }
+        check_models(models)?;
     }
     Ok(ScoreRequest {
         customer_id: body.customer_id,
@@ -170,7 +154,34 @@ fn into_request(body: ScoreBody) -> Result<ScoreRequest, ApiError> {
     })
 }
 
-fn render(customer_id: String, answer: ScoreAnswer) -> ScoreReply {
+/// Refuses a list of models that is empty, too long, or names one twice.
+///
+/// # Errors
+/// 422 with what is wrong.
+pub fn check_models(models: &[String]) -> Result<(), ApiError> {
+    if models.is_empty() {
+        let message = "models: empty; name at least one, or leave it out for all";
+        return Err(ApiError::unprocessable(message));
+    }
+    if models.len() > MAX_MODELS {
+        let message = format!(
+            "models: {} names, at most {MAX_MODELS} are allowed",
+            models.len()
+        );
+        return Err(ApiError::unprocessable(message));
+    }
+    for (index, name) in models.iter().enumerate() {
+        if models[..index].contains(name) {
+            let name = crate::features::value::shorten(name, 64);
+            let message = format!("models[{index}]: {name:?} is named twice");
+            return Err(ApiError::unprocessable(message));
+        }
+    }
+    Ok(())
+}
+
+/// An answer as the caller sees it.
+pub fn render(customer_id: String, answer: ScoreAnswer) -> ScoreReply {
     ScoreReply {
         prediction_id: answer.prediction_id.to_string(),
         customer_id,
@@ -189,7 +200,18 @@ fn render(customer_id: String, answer: ScoreAnswer) -> ScoreReply {
 }
 
 fn render_prediction(prediction: Prediction) -> PredictionReply {
-    let reasons = prediction.reasons.map(|reasons| ReasonsReply {
+    PredictionReply {
+        model: prediction.version.name.clone(),
+        version: prediction.version.version.clone(),
+        score: prediction.scored.score,
+        label: prediction.scored.label,
+        reasons: prediction.reasons.map(render_reasons),
+    }
+}
+
+/// Reasons as the caller sees them.
+pub fn render_reasons(reasons: Reasons) -> ReasonsReply {
+    ReasonsReply {
         base: reasons.base,
         contributions: reasons
             .contributions
@@ -201,13 +223,6 @@ fn render_prediction(prediction: Prediction) -> PredictionReply {
             })
             .collect(),
         other: reasons.other,
-    });
-    PredictionReply {
-        model: prediction.version.name.clone(),
-        version: prediction.version.version.clone(),
-        score: prediction.scored.score,
-        label: prediction.scored.label,
-        reasons,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Inner;
 use super::cache::read_row;
 use super::recent::Record;
-use super::rows::{CHANGES_WAIT_AT, Mark, row_key};
+use super::rows::{Mark, Writer, row_key};
 use crate::features::view::View;
 use crate::store::entity::{Action, Applied, Entity};
 use crate::store::{Batch, StoreError, Watermark, Work};
@@ -47,7 +47,7 @@ impl Inner {
     }
 
     pub(super) fn apply(&self, batch: &Batch<'_>) -> Result<Vec<Vec<Applied>>, StoreError> {
-        self.rows.wait_for_room(CHANGES_WAIT_AT, LONGEST_WAIT);
+        self.rows.wait_for_room(Writer::Changes, LONGEST_WAIT);
         let _changing = self.changing();
         let works = batch.views.iter().map(|part| part.work.len());
         let mut outcome: Vec<_> = works.map(|work| vec![Applied::Done; work]).collect();

@@ -171,6 +171,27 @@ impl Shard {
         ))
     }
 
+    /// What a reader under `view` sees at `at_us` of an entity that is newer than its row, or may be; `None`
+    /// of one that is as in its row. It does not count as used: whoever reads all of them reads each once.
+    pub fn peek(
+        &self,
+        row_key: &[u8],
+        view: &Arc<View>,
+        at_us: i64,
+    ) -> Result<Option<Option<Snapshot>>, StoreError> {
+        let place = self.index.get(row_key);
+        let slot = place.and_then(|place| self.slots.get(*place as usize)?.as_ref());
+        let Some(slot) = slot.filter(|slot| slot.dirty || slot.writing) else {
+            return Ok(None);
+        };
+        if slot.is_under(view) {
+            let entity = slot.entity.as_ref();
+            return Ok(Some(entity.map(|entity| entity.snapshot(view, at_us))));
+        }
+        let entity = slot.under(view)?;
+        Ok(Some(entity.map(|entity| entity.snapshot(view, at_us))))
+    }
+
     /// Keeps what a reader found in a row when the shard was at `version`. Returns whether that is
     /// how the entity is now.
     pub fn keep_read(

@@ -11,7 +11,7 @@ use metrics::{gauge, histogram};
 use tokio::sync::oneshot;
 
 use super::Inner;
-use super::rows::{CHECKPOINT_WAITS_AT, RowWrite};
+use super::rows::{RowWrite, Writer};
 use crate::store::StoreError;
 
 /// Entities that are encoded while their shard is locked, and then written together.
@@ -178,7 +178,7 @@ impl Inner {
                 if taken.is_empty() {
                     continue;
                 }
-                self.rows.wait_for_room(CHECKPOINT_WAITS_AT, LONGEST_WAIT);
+                self.rows.wait_for_room(Writer::Checkpoint, LONGEST_WAIT);
                 let written = self.rows.put_all(taken.iter().map(|(_, row)| row));
                 let places = taken.iter().map(|(place, _)| *place);
                 self.cache.lock(shard).written(places, written.is_ok());

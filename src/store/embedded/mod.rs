@@ -5,7 +5,8 @@
 //! * [`cache`] – the entities in memory, decoded;
 //! * [`rows`] – the rows on disk, and up to where the log is in them;
 //! * [`recent`] – the events of 24 hours, for recognising those that are sent again;
-//! * [`checkpoint`] – writing what has changed, every half minute.
+//! * [`checkpoint`] – writing what has changed, every half minute;
+//! * [`scan`] – reading every entity, page by page.
 //!
 //! ## Promises
 //!
@@ -26,6 +27,7 @@ mod cache;
 mod checkpoint;
 mod recent;
 mod rows;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ use self::checkpoint::Schedule;
 use self::recent::Recent;
 use self::rows::{Mark, Rows, row_key};
 use super::entity::{Applied, Entity};
+use super::scan::Page;
 use super::{Batch, OnlineStore, Snapshot, StoreError, StoreFuture, Watermark};
 use crate::features::view::View;
 use crate::features::windows::WindowState;
@@ -60,6 +63,8 @@ pub struct Options {
     pub checkpoint_changes: u64,
     /// Events that are remembered in memory before they are sorted into a file.
     pub recent_events_in_memory: usize,
+    /// Bytes of rows that are sorted into a file at a time; some times as many may be in memory.
+    pub memtable_bytes: u64,
 }
 
 impl Default for Options {
@@ -69,6 +74,7 @@ impl Default for Options {
             checkpoint_every: Duration::from_secs(30),
             checkpoint_changes: 4_000_000,
             recent_events_in_memory: recent::TAIL_RECORDS,
+            memtable_bytes: rows::MEMTABLE_BYTES,
         }
     }
 }
@@ -124,7 +130,7 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`EmbeddedStore::open`].
     pub fn open_with(dir: &Path, options: Options) -> Result<EmbeddedStore, StoreError> {
-        let rows = Rows::open(dir)?;
+        let rows = Rows::open(dir, options.memtable_bytes)?;
         let mark = rows.mark()?;
         let recent = Recent::open(
             &dir.join("events"),
@@ -233,6 +239,18 @@ impl OnlineStore for EmbeddedStore {
     ) -> StoreFuture<'a, Vec<Option<Snapshot>>> {
         let read = |&(view, key): &(&Arc<View>, &str)| self.inner.read(view, key, at_us);
         Box::pin(std::future::ready(wanted.iter().map(read).collect()))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        view: &'a Arc<View>,
+        after: Option<&'a str>,
+        limit: usize,
+        at_us: i64,
+    ) -> StoreFuture<'a, Page> {
+        Box::pin(std::future::ready(
+            self.inner.scan(view, after, limit, at_us),
+        ))
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch<'a>) -> StoreFuture<'a, Vec<Vec<Applied>>> {

@@ -5,6 +5,7 @@
 //! says up to where the log is in the others. It shares their keyspace, so that whenever it is on
 //! disk, so is everything that was written before it.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,13 @@ use crate::store::{StoreError, Watermark};
 /// Memory for recently read blocks, in bytes.
 const BLOCK_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Memory for rows that are not yet sorted into files, in bytes.
-const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
-/// Rows that may wait in memory to be sorted into files before writers are made to wait, in bytes. The
-/// tree itself has no such bound: behind a long compaction they would pile up.
-pub const CHECKPOINT_WAITS_AT: u64 = 3 * MEMTABLE_BYTES;
+pub const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
+/// Rows that may wait in memory to be sorted into files before a checkpoint is made to wait, in tables.
+/// The tree itself has no such bound: behind a long compaction they would pile up.
+const CHECKPOINT_WAITS_AT: u64 = 3;
 /// The same for whoever applies changes, whose entities may have to make room for others: later, so that
 /// a checkpoint does not hold him up.
-pub const CHANGES_WAIT_AT: u64 = 6 * MEMTABLE_BYTES;
+const CHANGES_WAIT_AT: u64 = 6;
 /// How often a writer that waits looks again.
 const ROOM_POLL: Duration = Duration::from_millis(5);
 /// Journal kept at most, in bytes; it is read at every open.
@@ -50,13 +51,30 @@ impl Default for Mark {
 /// A row to be written: its key, and its value, or none to remove it.
 pub type RowWrite = (std::sync::Arc<[u8]>, Option<Vec<u8>>);
 
+/// Who writes rows.
+#[derive(Clone, Copy)]
+pub enum Writer {
+    Checkpoint,
+    Changes,
+}
+
+/// Some rows of a view, in the order of their keys.
+pub struct RowPage {
+    /// The key of the row, and its value.
+    pub rows: Vec<(Slice, Slice)>,
+    /// Others may follow.
+    pub is_cut: bool,
+}
+
 pub struct Rows {
     database: Database,
     entities: Keyspace,
+    memtable_bytes: u64,
 }
 
 impl Rows {
-    pub fn open(dir: &Path) -> Result<Rows, StoreError> {
+    /// Opens or creates the rows in `dir`, which are sorted into files by `memtable_bytes`.
+    pub fn open(dir: &Path, memtable_bytes: u64) -> Result<Rows, StoreError> {
         let failed = |error: fjall::Error| match error {
             fjall::Error::Locked => StoreError::InUse(dir.display().to_string()),
             error => StoreError::Io(format!("opening {}: {error}", dir.display())),
@@ -72,25 +90,39 @@ impl Rows {
         // Nothing is pinned in memory, so that memory does not grow with the number of entities.
         let options = || {
             KeyspaceCreateOptions::default()
-                .max_memtable_size(MEMTABLE_BYTES)
+                .max_memtable_size(memtable_bytes)
                 .filter_block_pinning_policy(PinningPolicy::all(false))
                 .index_block_pinning_policy(PinningPolicy::all(false))
                 .filter_block_partitioning_policy(PartitioningPolicy::all(true))
                 .index_block_partitioning_policy(PartitioningPolicy::all(true))
         };
         let entities = database.keyspace("profiles", options).map_err(failed)?;
-        Ok(Rows { database, entities })
+        Ok(Rows {
+            database,
+            entities,
+            memtable_bytes,
+        })
     }
 
     pub fn get(&self, row_key: &[u8]) -> Result<Option<Slice>, StoreError> {
         self.entities.get(row_key).map_err(io_error)
     }
 
-    /// Waits until at most `bytes` of rows wait in memory to be sorted into files; not longer than
-    /// `at_most`, because a disk that fails is for the write to tell.
-    pub fn wait_for_room(&self, bytes: u64, at_most: Duration) {
+    /// How many bytes of rows may wait in memory to be sorted into files when somebody writes more.
+    pub fn waits_at(&self, writer: Writer) -> u64 {
+        let tables = match writer {
+            Writer::Checkpoint => CHECKPOINT_WAITS_AT,
+            Writer::Changes => CHANGES_WAIT_AT,
+        };
+        tables * self.memtable_bytes
+    }
+
+    /// Waits until there is room for what somebody writes; not longer than `at_most`, because a disk that
+    /// fails is for the write to tell.
+    pub fn wait_for_room(&self, writer: Writer, at_most: Duration) {
         let started = Instant::now();
-        while self.database.write_buffer_size() > bytes && started.elapsed() < at_most {
+        let bytes = self.waits_at(writer);
+        while self.unsorted_bytes() > bytes && started.elapsed() < at_most {
             std::thread::sleep(ROOM_POLL);
         }
     }
@@ -158,9 +190,14 @@ impl Rows {
         })
     }
 
+    /// Bytes of rows that are not yet in files.
+    pub fn unsorted_bytes(&self) -> u64 {
+        self.database.write_buffer_size()
+    }
+
     /// Bytes in memory: blocks that were read, and rows that are not yet in files.
     pub fn bytes(&self) -> u64 {
-        self.database.cache_size() + self.database.write_buffer_size()
+        self.database.cache_size() + self.unsorted_bytes()
     }
 
     /// Every row of a view as it is now, key by key: the entity's key and its value.
@@ -176,6 +213,40 @@ impl Rows {
         }
         Ok(())
     }
+
+    /// The rows of a view behind the entity `after`: at most `limit`, and not many more than `bytes`.
+    pub fn page(
+        &self,
+        view: &str,
+        after: Option<&str>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<RowPage, StoreError> {
+        let from = match after {
+            Some(key) => Bound::Excluded(row_key(view, key)),
+            None => Bound::Included(row_key(view, "")),
+        };
+        // Behind all keys of the view: what follows its name is one more than zero.
+        let mut end = row_key(view, "");
+        if let Some(last) = end.last_mut() {
+            *last = 1;
+        }
+        let mut page = RowPage {
+            rows: Vec::new(),
+            is_cut: false,
+        };
+        let mut taken = 0;
+        for row in self.entities.range((from, Bound::Excluded(end))) {
+            let (row_key, value) = row.into_inner().map_err(io_error)?;
+            taken += row_key.len() + value.len();
+            page.rows.push((row_key, value));
+            page.is_cut = page.rows.len() >= limit || taken >= bytes;
+            if page.is_cut {
+                break;
+            }
+        }
+        Ok(page)
+    }
 }
 
 /// A view's name holds no zero byte, so that no two (view, key) pairs share a row.
@@ -189,4 +260,48 @@ pub fn row_key(view: &str, key: &str) -> Vec<u8> {
 
 fn io_error(error: fjall::Error) -> StoreError {
     StoreError::Io(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMTABLE: u64 = 128 * 1024;
+    const BATCH: usize = 16;
+    const ROW: usize = 1024;
+    /// What a row takes besides its key and value, rounded up.
+    const OVERHEAD: u64 = 256;
+
+    /// Rows come much faster than they can be sorted into files.
+    #[test]
+    fn who_waits_for_room_keeps_memory_bounded_and_loses_nothing() {
+        for writer in [Writer::Checkpoint, Writer::Changes] {
+            let dir = tempfile::tempdir().unwrap();
+            let rows = Rows::open(dir.path(), MEMTABLE).unwrap();
+            let batch_bytes = BATCH as u64 * (ROW as u64 + OVERHEAD);
+            let (mut most, batches) = (0, 600);
+            for batch in 0..batches {
+                rows.wait_for_room(writer, Duration::from_secs(60));
+                let key = |row: usize| row_key("customer", &format!("{batch:04}-{row:02}"));
+                let write = |row: usize| (key(row).into(), Some(vec![batch as u8; ROW]));
+                let writes: Vec<RowWrite> = (0..BATCH).map(write).collect();
+                rows.put_all(writes.iter()).unwrap();
+                most = most.max(rows.unsorted_bytes());
+            }
+            assert!(most > rows.waits_at(writer) / 2, "{most}");
+            assert!(most <= rows.waits_at(writer) + batch_bytes, "{most}");
+            rows.commit(Mark::default()).unwrap();
+            drop(rows);
+            let rows = Rows::open(dir.path(), MEMTABLE).unwrap();
+            let (mut found, mut wrong) = (0, 0);
+            rows.for_each("customer", |key, value| {
+                let batch: usize = std::str::from_utf8(&key[..4]).unwrap().parse().unwrap();
+                found += 1;
+                wrong += usize::from(value != vec![batch as u8; ROW]);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!((found, wrong), (batches * BATCH, 0));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
@@ -103,6 +104,10 @@ impl Address {
         &self.name
     }
 
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.client, Connector::Cluster(_))
+    }
+
     /// Connects and asks for a sign of life.
     ///
     /// # Errors
@@ -143,6 +148,24 @@ impl Connection {
         let value = match self {
             Connection::Single(connection) => connection.req_packed_command(command).await?,
             Connection::Cluster(connection) => connection.req_packed_command(command).await?,
+        };
+        read_answer(value)
+    }
+
+    /// Sends one command, in a cluster to the primary that has `slot`.
+    pub async fn command_at<T: FromRedisValue>(
+        &mut self,
+        slot: u16,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let value = match self {
+            Connection::Single(connection) => connection.req_packed_command(command).await?,
+            Connection::Cluster(connection) => {
+                let primary =
+                    SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                let routing = RoutingInfo::SingleNode(primary);
+                connection.route_command(command.clone(), routing).await?
+            }
         };
         read_answer(value)
     }

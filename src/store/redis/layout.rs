@@ -66,9 +66,37 @@ impl Layout {
         name
     }
 
+    /// A pattern that the keys of all entities of a view match, and nothing else does; and how to read
+    /// their own keys from them.
+    pub fn entities_of(&self, view: &View) -> (String, Around) {
+        let start = format!("{}{{{}:", self.prefix, view.name);
+        let mut pattern = String::with_capacity(start.len() + 4);
+        for letter in start.chars() {
+            // What a pattern takes for itself.
+            if matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern.push_str("*}");
+        (pattern, Around(start.len()))
+    }
+
     /// The key that says that an event was counted for the entity at `entity_key`.
     pub fn event_key(entity_key: &str, identity: EventIdentity) -> String {
         format!("{entity_key}:e:{:032x}", identity.0)
+    }
+}
+
+/// How many bytes are before an entity's own key.
+#[derive(Clone, Copy, Debug)]
+pub struct Around(usize);
+
+impl Around {
+    /// The entity's own key in its key in Redis, if that is text.
+    pub fn key_in(self, name: &[u8]) -> Option<String> {
+        let key = name.get(self.0..name.len().checked_sub(1)?)?;
+        std::str::from_utf8(key).ok().map(str::to_owned)
     }
 }
 
@@ -208,6 +236,19 @@ mod tests {
             assert!(tag(&entity).starts_with("customer:"));
         }
         assert_eq!(layout.entity_key(&view, "C-1"), "bw:{customer:C-1}");
+    }
+
+    #[test]
+    fn the_pattern_of_a_view_is_literal_and_an_entitys_own_key_is_read_back() {
+        let view = View::parse(VIEW).unwrap();
+        let layout = Layout::new("b*w[1]:").unwrap();
+        let (pattern, around) = layout.entities_of(&view);
+        assert_eq!(pattern, "b\\*w\\[1\\]:{customer:*}");
+        for key in ["C-1", "}", "ключ", "a}b{c"] {
+            let name = layout.entity_key(&view, key);
+            assert_eq!(around.key_in(name.as_bytes()).as_deref(), Some(key));
+        }
+        assert_eq!(around.key_in(b""), None);
     }
 
     #[test]

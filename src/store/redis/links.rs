@@ -79,6 +79,11 @@ impl Links {
         }
     }
 
+    /// Whether the keys are spread over several servers.
+    pub fn is_cluster(&self) -> bool {
+        self.address.is_cluster()
+    }
+
     /// Sends one command that reads.
     ///
     /// # Errors
@@ -87,6 +92,20 @@ impl Links {
         let (link, mut connection, number) = self.connection().await?;
         let answer = connection.command(command);
         link.wait(number, self.times.read, answer).await
+    }
+
+    /// Sends one command that may take longer, in a cluster to the primary that has `slot`.
+    ///
+    /// # Errors
+    /// As `read_one`.
+    pub async fn read_at<T: FromRedisValue>(
+        &self,
+        slot: u16,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        let (link, mut connection, number) = self.connection().await?;
+        let answer = connection.command_at(slot, command);
+        link.wait(number, self.times.write, answer).await
     }
 
     /// Sends commands that read, in one round trip.

@@ -16,6 +16,7 @@
 //! * [`links`] – one connection for each thread, kept open.
 //! * [`layout`] – keys, and the bytes of a value.
 //! * [`apply`] – writing a batch.
+//! * [`scan`] – reading every entity.
 //! * [`position`] – what a server remembers of the shared store in its own directory.
 
 mod address;
@@ -23,6 +24,7 @@ mod apply;
 mod layout;
 mod links;
 mod position;
+mod scan;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +37,7 @@ use self::layout::{Layout, Record};
 use self::links::{Links, Times};
 use self::position::Position;
 use super::entity::{Applied, Entity};
+use super::scan::Page;
 use super::{Batch, OnlineStore, Snapshot, StoreError, StoreFuture, Watermark};
 use crate::config::StoreConfig;
 use crate::features::view::View;
@@ -192,6 +195,26 @@ impl OnlineStore for RedisStore {
             }
             found
         })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        view: &'a Arc<View>,
+        after: Option<&'a str>,
+        limit: usize,
+        at_us: i64,
+    ) -> StoreFuture<'a, Page> {
+        Box::pin(async move {
+            let page = self.scan_page(view, after, limit, at_us).await;
+            if matches!(page, Err(StoreError::Unavailable(_))) {
+                self.counters.reads_failed.increment(1);
+            }
+            page
+        })
+    }
+
+    fn scans_in_order(&self) -> bool {
+        false
     }
 
     fn apply<'a>(&'a self, batch: &'a Batch<'a>) -> StoreFuture<'a, Vec<Vec<Applied>>> {

@@ -2,7 +2,7 @@
 //! file is loaded.
 
 use crate::node::Node;
-use crate::operator::{Args, Build, Context, OpError, Operator, Outputs, one, operations};
+use crate::operator::{Args, Build, Context, Kind, OpError, Operator, Outputs, one, operations};
 use crate::ops::arithmetic::{Number, pair_error, with_number_pair};
 use crate::ops::broadcast::{Broadcast, product as elements_of};
 use crate::ops::matrix::{Addend, Factor, Packed, Product};
@@ -59,6 +59,15 @@ impl Fixed {
     }
 }
 
+/// A product with a right matrix that the file fixes, and with the left one as it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FixedProduct<'a> {
+    pub right: &'a Packed<f32>,
+    pub scale: f64,
+    /// What input 2, if there is one, is multiplied by before it is added.
+    pub addend_scale: f64,
+}
+
 /// Types of floating point with their packed matrix.
 trait Dense: Factor {
     fn fixed(fixed: &Fixed) -> Option<&Packed<Self>>;
@@ -94,6 +103,17 @@ fn matmul(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for MatMul {
+    fn kind(&self) -> Kind<'_> {
+        match &self.right {
+            Fixed::Float(right) => Kind::Product(FixedProduct {
+                right,
+                scale: 1.0,
+                addend_scale: 1.0,
+            }),
+            _ => Kind::Other,
+        }
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if float16::any(args) {
             return float16::run(self, args);
@@ -314,6 +334,17 @@ fn gemm(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Gemm {
+    fn kind(&self) -> Kind<'_> {
+        match &self.right {
+            Fixed::Float(right) if !self.transpose_left => Kind::Product(FixedProduct {
+                right,
+                scale: f64::from(self.alpha),
+                addend_scale: f64::from(self.beta),
+            }),
+            _ => Kind::Other,
+        }
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if float16::any(args) {
             return float16::run(self, args);
@@ -354,53 +385,52 @@ impl Gemm {
                 &packed
             }
         };
+        // ONNX Runtime forgets `beta` where there is nothing to multiply.
+        let beta = if inner == 0 { 1.0 } else { self.beta };
         let product = Product {
             left,
             rows,
             right,
             scale: f64::from(self.alpha),
-            addend: self.addend::<T>(args, rows, inner, columns)?,
+            addend: addend::<T>(args.optional(2), rows, columns, f64::from(beta))?,
         };
         let results = product.compute(args.context)?;
         Ok(Tensor::new(&[rows, columns], results)?)
     }
+}
 
-    fn addend<'a, T: Dense>(
-        &self,
-        args: &'a Args<'_>,
-        rows: usize,
-        inner: usize,
-        columns: usize,
-    ) -> Result<Option<Addend<'a, T>>, OpError> {
-        let Some(tensor) = args.optional(2) else {
-            return Ok(None);
-        };
-        let values = args.slice::<T>(2)?;
-        let (own_rows, own_columns) = match tensor.shape() {
-            [] => (1, 1),
-            [columns] => (1, *columns),
-            [rows, columns] => (*rows, *columns),
-            _ => (usize::MAX, usize::MAX),
-        };
-        let fits = |own: usize, size: usize| own == 1 || own == size;
-        if !fits(own_rows, rows) || !fits(own_columns, columns) {
-            return Err(OpError::Value(format!(
-                "input 2 has shape {:?}, which cannot be broadcast to [{rows}, {columns}]",
-                tensor.shape()
-            )));
-        }
-        Ok(Some(Addend {
-            values,
-            row_step: if own_rows == 1 { 0 } else { own_columns },
-            column_step: usize::from(own_columns != 1),
-            // ONNX Runtime forgets `beta` where there is nothing to multiply.
-            scale: if inner == 0 {
-                1.0
-            } else {
-                f64::from(self.beta)
-            },
-        }))
+/// What `tensor` adds to every element of a matrix of `rows` and `columns`, `scale` times.
+pub(crate) fn addend<T: Element>(
+    tensor: Option<&Tensor>,
+    rows: usize,
+    columns: usize,
+    scale: f64,
+) -> Result<Option<Addend<'_, T>>, OpError> {
+    let Some(tensor) = tensor else {
+        return Ok(None);
+    };
+    let values = tensor
+        .as_slice::<T>()
+        .ok_or_else(|| OpError::data_type(2, tensor.data_type(), T::DATA_TYPE.name()))?;
+    let (own_rows, own_columns) = match tensor.shape() {
+        [] => (1, 1),
+        [columns] => (1, *columns),
+        [rows, columns] => (*rows, *columns),
+        _ => (usize::MAX, usize::MAX),
+    };
+    let fits = |own: usize, size: usize| own == 1 || own == size;
+    if !fits(own_rows, rows) || !fits(own_columns, columns) {
+        return Err(OpError::Value(format!(
+            "input 2 has shape {:?}, which cannot be broadcast to [{rows}, {columns}]",
+            tensor.shape()
+        )));
     }
+    Ok(Some(Addend {
+        values,
+        row_step: if own_rows == 1 { 0 } else { own_columns },
+        column_step: usize::from(own_columns != 1),
+        scale,
+    }))
 }
 
 /// The rows and columns of an input.

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::layout::{self, Integers, IntegersSource, View};
 use crate::node::Node;
-use crate::operator::{Args, Build, OpError, Operator, Outputs, axis, one};
+use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, axis, one};
 use crate::tensor::{Data, DataType, Element, Shape, Tensor, with_data};
 
 pub(crate) const OPERATORS: &[(&str, Build)] =
@@ -25,6 +25,10 @@ fn concat(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Concat {
+    fn kind(&self) -> Kind<'_> {
+        Kind::Concat(self.axis)
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if args.len() == 1 {
             axis(self.axis, args.get(0)?.rank())?;

@@ -9,7 +9,8 @@
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use super::lookup::{IntegerLookup, Lookup, NumberLookup, Repeated, TextLookup};
+use super::lookup::{IntegerLookup, NumberLookup, Repeated};
+use super::text_lookup::TextLookup;
 use crate::node::Node;
 use crate::operator::{Args, Build, Context, OpError, Operator, Outputs, one};
 use crate::tensor::{Data, DataType, Tensor, with_data};
@@ -74,13 +75,14 @@ impl Encoder {
             |keys: Vec<(i64, usize)>| Keys::Integers(IntegerLookup::new(&keys, repeated));
         let floats = |mut keys: Vec<(u64, usize)>| {
             keys.retain(|(key, _)| nan_is_key || *key != float_key(f64::NAN));
-            Keys::Floats(Lookup::new(keys, repeated))
+            Keys::Floats(NumberLookup::new(keys, repeated))
         };
         let key_type = keys.data_type();
         let keys = match keys {
-            Data::String(keys) => {
-                Keys::Strings(Lookup::new(numbered(keys, CompactString::clone), repeated))
-            }
+            Data::String(keys) => Keys::Strings(TextLookup::new(
+                numbered(keys, CompactString::clone),
+                repeated,
+            )),
             Data::I64(keys) => integers(numbered(keys, |key| *key).collect()),
             Data::I32(keys) => integers(numbered(keys, |key| i64::from(*key)).collect()),
             Data::I16(keys) => integers(numbered(keys, |key| i64::from(*key)).collect()),

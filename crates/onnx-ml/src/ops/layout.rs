@@ -56,6 +56,14 @@ impl IntegersSource {
         })
     }
 
+    /// The integers, if the file fixes them.
+    pub fn fixed(&self) -> Option<&[i64]> {
+        match self {
+            IntegersSource::Fixed(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// The integers for this run; `None` when the node leaves them out.
     pub fn get(&self, args: &Args<'_>) -> Result<Option<Integers>, OpError> {
         match self {

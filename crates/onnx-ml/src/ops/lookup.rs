@@ -1,4 +1,4 @@
-//! Finding keys that the file fixes: categories and labels.
+//! Finding numbers that the file fixes: categories and labels. Texts are found by `text_lookup`.
 //!
 //! The tables are made when the file is loaded. Few keys are compared one after another, which beats
 //! any hashing; whole numbers that lie close together are a table; the rest is hashed, with a seed
@@ -7,8 +7,6 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-
-use compact_str::CompactString;
 
 /// Up to this many keys are compared one after another.
 const FEW: usize = 8;
@@ -29,9 +27,6 @@ pub(crate) enum Lookup<K, S> {
 
 /// Places of numbers.
 pub(crate) type NumberLookup<K> = Lookup<K, Factor>;
-
-/// Places of texts.
-pub(crate) type TextLookup = Lookup<CompactString, Factor>;
 
 impl<K: Eq + Hash, S: BuildHasher + Default> Lookup<K, S> {
     pub fn new(keys: impl IntoIterator<Item = (K, usize)>, repeated: Repeated) -> Lookup<K, S> {
@@ -73,9 +68,8 @@ impl<K: Eq + Hash, S: BuildHasher + Default> Lookup<K, S> {
     }
 }
 
-/// Hashes numbers of 64 bits, and texts as some of them, by multiplication with a random one. Keys
-/// chosen without knowing it collide no more often than by chance, and it costs a fraction of the usual
-/// hash.
+/// Hashes numbers of 64 bits by multiplication with a random one. Keys chosen without knowing it collide
+/// no more often than by chance, and it costs a fraction of the usual hash.
 #[derive(Debug, Clone)]
 pub(crate) struct Factor(u64);
 
@@ -108,22 +102,12 @@ impl Hasher for Product {
         self.hash
     }
 
+    /// Nothing but numbers is looked up here.
     fn write(&mut self, bytes: &[u8]) {
-        // The length first: from then on nobody who does not know the factor can choose what is
-        // multiplied, and texts of different lengths differ in it.
-        self.write_u64(bytes.len() as u64);
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.write_u64(u64::from_le_bytes(*word));
-        }
-        if !rest.is_empty() {
-            let last = bytes.last_chunk::<8>();
-            self.write_u64(last.map_or_else(|| few(rest), |last| u64::from_le_bytes(*last)));
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
         }
     }
-
-    /// The mark that ends a text, which its length does already.
-    fn write_u8(&mut self, _end: u8) {}
 
     fn write_u64(&mut self, number: u64) {
         let product = u128::from(number ^ self.hash) * u128::from(self.factor);
@@ -133,15 +117,6 @@ impl Hasher for Product {
     fn write_i64(&mut self, number: i64) {
         self.write_u64(number as u64);
     }
-}
-
-/// One to seven bytes as a number, another one for each text of the same length.
-fn few(bytes: &[u8]) -> u64 {
-    let mut number = 0;
-    for byte in bytes {
-        number = number << 8 | u64::from(*byte);
-    }
-    number
 }
 
 /// Places of whole numbers.
@@ -208,22 +183,6 @@ mod tests {
             let lookup = NumberLookup::new(keys.iter().copied(), Repeated::Last);
             assert_eq!(lookup.find(&1), Some(2));
             assert_eq!(lookup.find(&7), None);
-        }
-    }
-
-    #[test]
-    fn texts_of_any_length_are_found_and_their_neighbours_are_not() {
-        let text = |length: usize, letter: char| -> CompactString {
-            let letters = (0..length).map(|at| if at + 1 == length { letter } else { 'a' });
-            letters.collect()
-        };
-        let keys: Vec<CompactString> = (0..40).map(|length| text(length, 'x')).collect();
-        let lookup = TextLookup::new(keys.iter().cloned().zip(0..), Repeated::Last);
-        for (place, key) in keys.iter().enumerate() {
-            assert_eq!(lookup.find(key), Some(place), "{key}");
-        }
-        for length in 1..45 {
-            assert_eq!(lookup.find(&text(length, 'y')), None);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::processor::Simd;
 use crate::tensor::{DataType, Element};
 
 /// Columns of a panel: eight float64 fill one register of AVX-512 and two of AVX.
-const WIDTH: usize = 8;
+pub(super) const WIDTH: usize = 8;
 /// Rows that meet a panel before the next panel is taken: at most this many,
 const CHUNK: usize = 64;
 /// and at most with this many elements, unless a single block of rows has more.
@@ -73,6 +73,17 @@ impl<T: Factor> Packed<T> {
         let panels = columns.div_ceil(WIDTH) as u64;
         let rows = panels.saturating_mul(inner as u64);
         rows.saturating_mul((WIDTH * size_of::<T>()) as u64)
+    }
+
+    /// The rows of panel `panel`, which holds eight columns.
+    pub fn panel(&self, panel: usize) -> &[[T; WIDTH]] {
+        &self.panels[panel * self.inner..(panel + 1) * self.inner]
+    }
+
+    /// Whether a number times zero is zero for all of them.
+    pub fn is_finite(&self) -> bool {
+        let mut weights = self.panels.iter().flatten();
+        weights.all(|weight| weight.wide().is_finite())
     }
 
     /// Packs a matrix of `inner` rows and `columns` columns, or, if `transposed`, the other way
@@ -233,7 +244,7 @@ fn whole_blocks<T: Factor, const ROWS: usize, const FUSED: bool>(
             );
         }
         for panel in 0..columns.div_ceil(WIDTH) {
-            let weights = &product.right.panels[panel * inner..(panel + 1) * inner];
+            let weights = product.right.panel(panel);
             let column = panel * WIDTH;
             for block in 0..rows / ROWS {
                 let left = &left[block * inner..(block + 1) * inner];
@@ -241,7 +252,8 @@ fn whole_blocks<T: Factor, const ROWS: usize, const FUSED: bool>(
                 for (offset, sums) in sums.iter().enumerate() {
                     let row = block * ROWS + offset;
                     let to = &mut results[row * columns + column..(row + 1) * columns];
-                    finish(product, first + row, column, sums, to);
+                    let place = (first + row, column);
+                    finish(product.scale, product.addend.as_ref(), place, sums, to);
                 }
             }
         }
@@ -292,18 +304,18 @@ fn block_sums<T: Factor, const ROWS: usize, const FUSED: bool>(
 }
 
 /// Scales the sums of one row in one panel, adds what is to be added and writes the results to the
-/// row, of which `to` is what begins at `column`.
+/// row, of which `to` is what begins at the column. `place` is row and column.
 #[inline(always)]
-fn finish<T: Factor>(
-    product: &Product<'_, T>,
-    row: usize,
-    column: usize,
+pub(super) fn finish<T: Factor>(
+    scale: f64,
+    addend: Option<&Addend<'_, T>>,
+    (row, column): (usize, usize),
     sums: &[f64; WIDTH],
     to: &mut [T],
 ) {
     let mut values: &[T] = &[];
     let (mut step, mut factor) = (0, 0.0);
-    if let Some(addend) = &product.addend {
+    if let Some(addend) = addend {
         values = &addend.values[row * addend.row_step + column * addend.column_step..];
         step = addend.column_step;
         factor = addend.scale;
@@ -320,11 +332,11 @@ fn finish<T: Factor>(
             }
         }
         for ((to, sum), added) in to.iter_mut().zip(sums).zip(&added) {
-            *to = T::round(sum * product.scale + added);
+            *to = T::round(sum * scale + added);
         }
     } else {
         for (place, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
-            *to = T::round(sum * product.scale + value(place * step));
+            *to = T::round(sum * scale + value(place * step));
         }
     }
 }

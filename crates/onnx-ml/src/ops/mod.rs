@@ -16,6 +16,7 @@ pub(crate) mod cumulative;
 pub(crate) mod dense;
 pub(crate) mod distance;
 pub(crate) mod einsum;
+pub(crate) mod encoded_product;
 pub(crate) mod feature_vectorizer;
 pub(crate) mod float16;
 pub(crate) mod functions;
@@ -44,6 +45,7 @@ pub(crate) mod selection;
 pub(crate) mod shape;
 pub(crate) mod strings;
 pub(crate) mod svm;
+pub(crate) mod text_lookup;
 pub(crate) mod tfidf;
 pub(crate) mod tokenizer;
 #[cfg(feature = "tract")]

@@ -8,9 +8,10 @@
 
 use compact_str::CompactString;
 
-use super::lookup::{IntegerLookup, Lookup, Repeated, TextLookup};
+use super::lookup::{IntegerLookup, Repeated};
+use super::text_lookup::TextLookup;
 use crate::node::Node;
-use crate::operator::{Args, Build, OpError, Operator, Outputs, one};
+use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, one};
 use crate::tensor::{Data, DataType, Shape, Tensor};
 
 pub(crate) const OPERATORS: &[(&str, Build)] = &[("OneHotEncoder", one_hot_encoder)];
@@ -22,11 +23,11 @@ enum Categories {
 }
 
 #[derive(Debug)]
-struct OneHotEncoder {
+pub(crate) struct OneHotEncoder {
     categories: Categories,
     /// How many categories the file lists, those listed twice counted twice.
-    width: usize,
-    unknown_is_zeros: bool,
+    pub width: usize,
+    pub unknown_is_zeros: bool,
 }
 
 fn one_hot_encoder(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
@@ -45,7 +46,7 @@ fn one_hot_encoder(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
     let width = strings.len() + integers.len();
     let categories = if integers.is_empty() {
         let places = strings.into_iter().map(CompactString::from).zip(0..);
-        Categories::Strings(Lookup::new(places, Repeated::Last))
+        Categories::Strings(TextLookup::new(places, Repeated::Last))
     } else {
         let places: Vec<(i64, usize)> = integers.iter().copied().zip(0..).collect();
         Categories::Integers(IntegerLookup::new(&places, Repeated::Last))
@@ -70,6 +71,14 @@ fn truncate(value: f64) -> i64 {
 }
 
 impl OneHotEncoder {
+    /// The places of the categories, if they are texts.
+    pub fn texts(&self) -> Option<&TextLookup> {
+        match &self.categories {
+            Categories::Strings(places) => Some(places),
+            Categories::Integers(_) => None,
+        }
+    }
+
     /// Sets the ones for every element; `place` finds an element's category.
     fn encode<T: std::fmt::Debug>(
         &self,
@@ -101,6 +110,10 @@ impl OneHotEncoder {
 }
 
 impl Operator for OneHotEncoder {
+    fn kind(&self) -> Kind<'_> {
+        Kind::OneHot(self)
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let input = args.get(0)?;
         let shape = input.shape();

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::layout::{self, IntegersSource, View};
 use crate::node::Node;
-use crate::operator::{Args, Build, OpError, Operator, Outputs, axis, one};
+use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, axis, one};
 use crate::tensor::{Shape, Tensor};
 
 pub(crate) const OPERATORS: &[(&str, Build)] = &[
@@ -51,6 +51,14 @@ fn reshape(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Reshape {
+    fn kind(&self) -> Kind<'_> {
+        match self.sizes.fixed() {
+            Some([0, -1]) if !self.allow_zero => Kind::Matrix(None),
+            Some([-1, size]) if *size > 0 => Kind::Matrix(usize::try_from(*size).ok()),
+            _ => Kind::Other,
+        }
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let sizes = self.sizes.require(args, "shape")?;
         let shape = reshaped(args.get(0)?.shape(), &sizes, self.allow_zero)?;
@@ -113,6 +121,13 @@ fn flatten(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Flatten {
+    fn kind(&self) -> Kind<'_> {
+        match self.axis {
+            1 => Kind::Matrix(None),
+            _ => Kind::Other,
+        }
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let found = args.get(0)?.shape();
         let split = if usize::try_from(self.axis).is_ok_and(|axis| axis == found.len()) {

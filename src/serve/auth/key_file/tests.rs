@@ -1,4 +1,4 @@
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use super::super::secret;
 use super::*;
@@ -117,5 +117,50 @@ fn mistakes_name_the_line_or_the_key_and_repeat_no_secret() {
         let said = KeyFile::parse(&text).err().unwrap();
         assert!(said.contains(part), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+fn add(path: &Path, id: &str) {
+    change(path, |file| {
+        file.keys.push(entry(id));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_changed_file_stays_its_owners() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.toml");
+    add(&path, "a1");
+    // Only root can give a file away; everybody else keeps it.
+    let given = chown(&path, Some(12_345), Some(23_456));
+    let before = std::fs::metadata(&path).unwrap();
+    assert_eq!(before.uid() == 12_345, given.is_ok());
+    add(&path, "b2");
+    let after = std::fs::metadata(&path).unwrap();
+    assert_ne!(before.ino(), after.ino());
+    assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+    assert_eq!(after.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn behind_a_link_it_is_the_file_that_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().join("secrets").join("bellwether.toml");
+    let link = dir.path().join("keys.toml");
+    add(&real, "a1");
+    symlink(&real, &link).unwrap();
+    add(&link, "b2");
+    assert_eq!(std::fs::read_link(&link).unwrap(), real);
+    assert_eq!(read(&real).unwrap().keys.len(), 2);
+    // And nothing is left beside either
+    for folder in [dir.path(), real.parent().unwrap()] {
+        let names = std::fs::read_dir(folder).unwrap();
+        let new = names.filter(|name| {
+            let name = name.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".new")
+        });
+        assert_eq!(new.count(), 0);
     }
 }

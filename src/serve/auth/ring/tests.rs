@@ -160,3 +160,24 @@ fn a_rate_bounds_its_key_only_and_goes_on_when_the_file_is_read_again() {
     // And a call without the scope costs nothing and is not told about rates
     assert_eq!(word(again.admit(&slow.text, Scope::Data, &|| NOW)), "scope");
 }
+
+#[test]
+fn looking_whether_a_holder_still_may_counts_no_request() {
+    let key = new_key("slow").unwrap();
+    let mut limited = entry("slow", &key, &[Scope::Score]);
+    limited.rate_per_second = Some(0.001);
+    limited.burst = Some(1);
+    let before = ring(vec![limited.clone()]);
+    let holder = before.admit(&key.text, Scope::Score, &|| NOW).unwrap();
+    // Given that its only request is under way, it is admitted as often as it is looked at
+    for _ in 0..3 {
+        let still = before.still_admits(&holder, Scope::Score, &|| NOW);
+        assert_eq!(still, Ok(()));
+    }
+    assert!(before.admit_again(&holder, Scope::Score, &|| NOW).is_err());
+    // Until it is revoked
+    limited.revoked = Some(Time(NOW));
+    let after = ring(vec![limited]);
+    let denial = after.still_admits(&holder, Scope::Score, &|| NOW);
+    assert_eq!(denial.unwrap_err().word(), "revoked");
+}

@@ -19,18 +19,19 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{SizeLimit, discard};
 use super::error::{ApiError, ErrorBody};
+use super::guard::still_admitted;
 use super::multipart::Parser;
 use super::path::PathParams;
 use super::rollout::actor;
-use crate::clock;
 use crate::features::value::shorten;
-use crate::ledger::Audit;
 use crate::models::bundles::Incoming;
 use crate::models::repository::deploy::{DeployError, Deployed};
-use crate::models::rollout::{Change, Transition};
+use crate::models::rollout::accept::Sender;
+use crate::models::rollout::{Change, RolloutError, Transition};
 use crate::models::version::hexadecimal;
 use crate::serve::App;
 use crate::serve::auth::audit::Recorded;
+use crate::serve::auth::{Caller, Scope};
 
 /// How many uploads are received at a time; each has a thread that writes.
 static UPLOADS: Semaphore = Semaphore::const_new(8);
@@ -40,9 +41,6 @@ const WAITING_PIECES: usize = 4;
 
 /// How long an upload may take as a whole.
 const UPLOAD_TIME: Duration = Duration::from_secs(30 * 60);
-
-/// How long the audit row may take to the disk.
-const RECORDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest reason, in characters.
 const MAX_REASON: usize = 1000;
@@ -107,7 +105,7 @@ pub struct DeployReply {
         (status = 201, description = "It is kept and served", body = DeployReply),
         (status = 400, description = "The body cannot be read, or a parameter is wrong", body = ErrorBody),
         (status = 408, description = "Body not complete in time", body = ErrorBody),
-        (status = 409, description = "It is kept and served as a candidate, and was not promoted", body = ErrorBody),
+        (status = 409, description = "It would not stay loaded, and is not kept; or it is kept and served as a candidate, and was not promoted", body = ErrorBody),
         (status = 413, description = "Body too large", body = ErrorBody),
         (status = 415, description = "The body is not multipart/form-data, or compressed", body = ErrorBody),
         (status = 422, description = "The version is refused: a file, an input without a feature, a golden row with what was expected and found", body = ErrorBody),
@@ -141,6 +139,7 @@ async fn deploy(
     request: Request,
 ) -> Result<DeployReply, ApiError> {
     let (head, body) = request.into_parts();
+    let caller = head.extensions.get::<Caller>();
     let Ok(_place) = UPLOADS.try_acquire() else {
         let problem = "other uploads are being received; try again shortly";
         return Err(refuse(body, ApiError::busy(problem, 5)).await);
@@ -151,6 +150,8 @@ async fn deploy(
         Err(error) => return Err(refuse(body, error).await),
     };
     let incoming = receive(app, body, parser, incoming).await?;
+    // It may have taken half an hour.
+    still_admitted(app, caller.unwrap_or(&Caller::Anonymous), Scope::Deploy)?;
     let finishing = finish(
         Arc::clone(app),
         name.to_owned(),
@@ -171,19 +172,19 @@ async fn finish(
     incoming: Incoming,
 ) -> Result<DeployReply, ApiError> {
     let repository = &app.scorer.repository;
-    let pinned = (Arc::clone(&app.rollouts), name.clone(), actor.clone());
-    let deployed = repository.deploy_aside(name.clone(), incoming, move || {
-        // The champion stays the champion, although a higher number comes.
-        let (rollouts, name, actor) = pinned;
-        rollouts
-            .pin(&name, &actor)
-            .map_err(|error| error.to_string())
+    let sender = Sender {
+        model: name.clone(),
+        actor: actor.clone(),
+        reason: parameters.reason.clone(),
+        promote: parameters.promote,
+    };
+    let rollouts = Arc::clone(&app.rollouts);
+    let deployed = repository.deploy_aside(name.clone(), incoming, move |accepted| {
+        let recorded = rollouts.accept(&sender, accepted);
+        recorded.map_err(|error| not_recorded(sender.model.clone(), &error))
     });
     let deployed = deployed.await?;
-    let reply = match record(&app, &name, &actor, &parameters, &deployed).await {
-        Ok(()) => settle(&app, &name, &actor, &parameters, &deployed).await,
-        Err(unrecorded) => Err(unrecorded),
-    };
+    let reply = settle(&app, &name, &actor, &parameters, &deployed).await;
     // What the policy chooses has moved on by one.
     repository.release(&name);
     reply
@@ -281,42 +282,12 @@ async fn refuse(body: Body, error: ApiError) -> ApiError {
     }
 }
 
-/// The audit row of a version that is served.
-async fn record(
-    app: &App,
-    name: &str,
-    actor: &str,
-    parameters: &Parameters,
-    deployed: &Deployed,
-) -> Result<(), ApiError> {
-    let files = deployed.version.files.iter();
-    let files = files.map(|file| (file.name, &file.sha256));
-    let details = serde_json::json!({
-        "digest": hexadecimal(&deployed.version.digest),
-        "files": files.collect::<std::collections::BTreeMap<_, _>>(),
-        "promote": parameters.promote,
-    });
-    let audit = Audit {
-        audit_id: clock::new_id().into_bytes().to_vec().into(),
-        at_us: clock::now_us(),
-        actor: actor.to_owned(),
-        action: "model.deploy".to_owned(),
-        subject: format!("{name}/{}", deployed.number),
-        reason: parameters.reason.clone(),
-        outcome: "done".to_owned(),
-        details: details.to_string(),
-    };
-    let durable = app.scorer.ledger.submit_audit(&audit)?;
-    match tokio::time::timeout(RECORDED_WITHIN, durable).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(ApiError::unavailable(
-            format!(
-                "version {} is kept and served, but that is not recorded: the ledger \
-                 cannot write",
-                deployed.number
-            ),
-            5,
-        )),
+/// Why a version that can be served is not published after all.
+fn not_recorded(name: String, error: &RolloutError) -> DeployError {
+    let problem = error.to_string();
+    match error {
+        RolloutError::LeftOut { .. } => DeployError::NotKeptLoaded { name, problem },
+        _ => DeployError::NotRecorded { name, problem },
     }
 }
 
@@ -370,6 +341,7 @@ impl From<DeployError> for ApiError {
             DeployError::Name(_) | DeployError::Refused { .. } => ApiError::unprocessable(message),
             DeployError::NotKept { .. } => ApiError::unavailable(message, 30),
             DeployError::NotRecorded { .. } => ApiError::unavailable(message, 5),
+            DeployError::NotKeptLoaded { .. } => ApiError::new(StatusCode::CONFLICT, message),
         }
     }
 }

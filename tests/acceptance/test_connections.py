@@ -1,0 +1,150 @@
+"""Connections that hold a place and do nothing: each is given up in its time, and who came to do
+something gets the place."""
+
+import socket
+
+import grpc
+import pytest
+
+from protocol_models import make_models
+from server import ANSWER_SECONDS, Client, Server, refuse
+from waiting import eventually
+
+LIVE = "/inference.GRPCInferenceService/ServerLive"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SHORT = "500ms"
+
+
+def serve(folder, settings, **options):
+    folder.mkdir(exist_ok=True)
+    (folder / "bellwether.toml").write_text(settings)
+    return Server(folder / "data", cwd=folder, grpc_listen="127.0.0.1:0", **options)
+
+
+def connect(address, receive_buffer=None):
+    host, port = address.rsplit(":", 1)
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(ANSWER_SECONDS)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def is_closed(connection):
+    """Waits for the server to close it, whatever comes before; an answer that never ends is no end."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def is_live(address):
+    with grpc.insecure_channel(address) as channel:
+        channel.unary_unary(LIVE)(b"", timeout=ANSWER_SECONDS)
+    return True
+
+
+def given_up(server, reason):
+    """How many connections were, by the metrics."""
+    name = f'bellwether_connections_given_up_total{{reason="{reason}"}} '
+    client = Client(server.address)
+    lines = client.get("/metrics").body.decode().splitlines()
+    client.close()
+    return sum(int(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE[:10]], ids=["silent", "half a preface"])
+def test_who_does_not_begin_http2_is_given_up_and_the_place_is_free(tmp_path, sent):
+    # Given a server with one place, which is taken by somebody who does not begin
+    settings = f'max_connections = 1\nhandshake_timeout = "{SHORT}"\n'
+    with serve(tmp_path / "served", settings) as server, connect(server.grpc_address) as silent:
+        silent.sendall(sent)
+        # Then the others are served, over both protocols, as soon as that one is given up
+        assert is_live(server.grpc_address)
+        assert is_closed(silent)
+        assert given_up(server, "opening") >= 1
+
+
+def test_who_does_not_begin_does_not_hold_up_the_stop(tmp_path):
+    settings = 'handshake_timeout = "10m"\nshutdown_timeout = "10m"\n'
+    server = serve(tmp_path / "served", settings)
+    with connect(server.grpc_address) as silent, connect(server.grpc_address) as half:
+        half.sendall(PREFACE[:10])
+        # Both are at the server when this one, which came later, is answered
+        assert is_live(server.grpc_address)
+        server.stop()
+        assert is_closed(silent) and is_closed(half)
+    assert "closed before" not in server.log_text()
+
+
+def test_sockets_on_which_nobody_comes_take_no_place(tmp_path):
+    # Given one place for two sockets, on both of which the server listens
+    with serve(tmp_path / "served", "max_connections = 1\n") as server:
+        for _ in range(3):
+            client = Client(server.address)
+            assert client.get("/livez").status == 200
+            client.close()
+            assert is_live(server.grpc_address)
+        # And more connections than places wait for theirs
+        first, second = Client(server.address), Client(server.address)
+        assert first.get("/livez").status == 200
+        second.connection.connect()
+        second.connection.request("GET", "/livez")
+        assert first.get("/livez").status == 200
+        first.close()
+        assert second.connection.getresponse().status == 200
+        second.close()
+
+
+def test_who_takes_nothing_of_an_answer_is_given_up(tmp_path):
+    """As many requests, one behind the other, as fill every buffer on the way."""
+    with serve(tmp_path / "served", f'write_timeout = "{SHORT}"\n') as server:
+        with connect(server.address, receive_buffer=4096) as deaf:
+            request = b"GET /openapi.json HTTP/1.1\r\nHost: b\r\n\r\n"
+            deaf.settimeout(0.2)
+            try:
+                for _ in range(100_000):
+                    deaf.sendall(request * 10)
+            except (TimeoutError, ConnectionError):
+                pass  # the server reads no more, or has closed it already
+            eventually("it is given up", lambda: given_up(server, "write") >= 1)
+        # And a client that takes its time but takes something is served to the end
+        with connect(server.address, receive_buffer=4096) as slow:
+            count = 20
+            slow.sendall(request * count + b"GET /livez HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+            received = bytearray()
+            while piece := slow.recv(1024):
+                received += piece
+            assert received.count(b"HTTP/1.1 200 OK") == count + 1
+
+
+def test_over_http2_too_who_takes_nothing_is_given_up(tmp_path):
+    make_models(tmp_path / "models")
+    settings = f'write_timeout = "{SHORT}"\n'
+    with serve(tmp_path / "served", settings, models=tmp_path / "models") as server:
+        with connect(server.grpc_address, receive_buffer=4096) as deaf:
+            # Settings, then pings without an end: each has an answer, and none is taken.
+            deaf.sendall(PREFACE + b"\0\0\0\4\0\0\0\0\0")
+            deaf.settimeout(0.2)
+            ping = b"\0\0\x08\6\0\0\0\0\0" + b"bellweth"
+            try:
+                for _ in range(100_000):
+                    deaf.sendall(ping * 1000)
+            except (TimeoutError, ConnectionError):
+                pass
+            eventually("it is given up", lambda: given_up(server, "write") >= 1)
+        assert is_live(server.grpc_address)
+
+
+@pytest.mark.parametrize(
+    "setting", ['handshake_timeout = "0s"', 'idle_timeout = "0s"', 'write_timeout = "0s"', "max_connections = 0"]
+)
+def test_a_bound_that_lets_nobody_in_is_refused(tmp_path, setting):
+    (tmp_path / "bellwether.toml").write_text(setting)
+    name = setting.split()[0]
+    for command in (["check"], ["serve", "--listen", "127.0.0.1:0"]):
+        said = refuse(*command, "--config", tmp_path / "bellwether.toml", "--data-dir", tmp_path / "data")
+        assert name in said and "expected" in said, said
