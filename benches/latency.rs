@@ -1,10 +1,14 @@
-//! What a score costs over HTTP, against a route that does nothing.
+//! What a score costs over HTTP, against a route that does nothing; and what an API key costs, against a
+//! server that asks for none.
 //!
 //!     cargo bench --bench latency [-- --requests 20000]
 //!
 //! Starts the real server with 10,000 simulated customers, and on one keep-alive connection sends
 //! `GET /livez` and `POST /v1/score` (one customer, stored features, ledger on) in turn, so that
 //! whatever the machine does meanwhile meets both alike. Prints medians and 99th percentiles.
+//!
+//! Then it starts a second one with the same customers and a key, and sends the same requests to both in
+//! turn: a score, an inference, and `GET /v2`, which does little else than look at the key.
 
 #![allow(
     clippy::print_stdout,
@@ -17,6 +21,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -55,26 +61,76 @@ fn run() -> Result<(), AnyError> {
             .parse()?,
         None => 20_000,
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = tempfile::tempdir()?;
     let table = scratch.path().join("customers.csv");
-    let data_dir = scratch.path().join("data");
     let simulate = ["simulate", "customers", "--rows", "10000", "--output"];
-    finish(Command::new(BINARY).args(simulate).arg(&table))?;
-    let push = ["features", "push", "--view", "customer", "--data-dir"];
-    finish(
-        Command::new(BINARY)
-            .args(push)
-            .arg(&data_dir)
-            .arg(&table)
-            .current_dir(root),
-    )?;
+    finish(command(&simulate).arg(&table))?;
+    let open_dir = scratch.path().join("open");
+    let (_open, mut connection) = start(&open_dir, &table)?;
+    for models in [None, Some("churn")] {
+        measure(&mut connection, requests, models)?;
+    }
 
+    let keyed_dir = scratch.path().join("keyed");
+    let create = ["keys", "create", "--name", "bench", "--scope", "score"];
+    let key = finish(command(&create).arg("--data-dir").arg(&keyed_dir))?;
+    let (_keyed, mut keyed_connection) = start(&keyed_dir, &table)?;
+    let inference = inference(&mut connection)?;
+    let score = "{\"customer_id\": \"C-000001\", \"models\": [\"churn\"]}";
+    for (name, method, path, body) in [
+        ("/v1/score", "POST", "/v1/score", score),
+        ("inference", "POST", "/v2/models/churn/infer", &inference),
+        ("/v2", "GET", "/v2", ""),
+    ] {
+        let request = |authorization: &str| {
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 {authorization}Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let authorization = format!("Authorization: Bearer {}\r\n", key.trim());
+        let mut without = (&mut connection, request(""), Vec::new());
+        let mut with = (&mut keyed_connection, request(&authorization), Vec::new());
+        for number in 0..requests + requests / 10 {
+            // Whoever comes second finds caches as the first has left them.
+            let turns = match number % 2 {
+                0 => [&mut without, &mut with],
+                _ => [&mut with, &mut without],
+            };
+            for (connection, request, times) in turns {
+                let time = round_trip(connection, request.as_bytes())?.0;
+                if number >= requests / 10 {
+                    times.push(time);
+                }
+            }
+        }
+        let (without, with) = (median(&mut without.2), median(&mut with.2));
+        println!(
+            "{requests} alternating requests, {name}: median without keys {without:.1} us, with a key \
+             {with:.1} us, ratio {:.3}",
+            with / without
+        );
+    }
+    Ok(())
+}
+
+/// A command of the program, run where the sample models are.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+/// A server with the customers of `table`, and a connection to it.
+fn start(data_dir: &Path, table: &Path) -> Result<(Server, BufReader<TcpStream>), AnyError> {
+    let push = ["features", "push", "--view", "customer", "--data-dir"];
+    finish(command(&push).arg(data_dir).arg(table))?;
     let mut server = Server(
-        Command::new(BINARY)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data_dir)
-            .current_dir(root)
+        command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
             .stderr(Stdio::piped())
             .spawn()?,
     );
@@ -90,20 +146,38 @@ fn run() -> Result<(), AnyError> {
                 .map(str::to_owned)
         })
         .ok_or("the server said no address")?;
-
     let stream = TcpStream::connect(&address)?;
     stream.set_nodelay(true)?;
-    let mut connection = BufReader::new(stream);
-    for models in [None, Some("churn")] {
-        measure(&mut connection, requests, models)?;
-    }
-    Ok(())
+    Ok((server, BufReader::new(stream)))
 }
 
-fn finish(command: &mut Command) -> Result<(), AnyError> {
+/// An inference of one row of the churn model, by what the server says of its inputs.
+fn inference(connection: &mut BufReader<TcpStream>) -> Result<String, AnyError> {
+    let metadata = b"GET /v2/models/churn HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (_, body) = round_trip(connection, metadata)?;
+    let metadata: Json = serde_json::from_slice(&body)?;
+    let inputs = metadata["inputs"].as_array().ok_or("no inputs")?;
+    let inputs: Vec<Json> = inputs
+        .iter()
+        .map(|input| {
+            let value = match input["datatype"].as_str() {
+                Some("BYTES") => json!("No"),
+                Some("BOOL") => json!(true),
+                _ => json!(1),
+            };
+            json!({
+                "name": input["name"], "datatype": input["datatype"], "shape": [1, 1], "data": [value]
+            })
+        })
+        .collect();
+    Ok(json!({ "inputs": inputs }).to_string())
+}
+
+/// Runs a command to its end; returns what it printed.
+fn finish(command: &mut Command) -> Result<String, AnyError> {
     let output = command.output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8(output.stdout)?);
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
 }
@@ -126,23 +200,16 @@ fn measure(
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let idle_time = round_trip(connection, &idle)?;
-        let score_time = round_trip(connection, request.as_bytes())?;
+        let idle_time = round_trip(connection, &idle)?.0;
+        let score_time = round_trip(connection, request.as_bytes())?.0;
         // The first tenth warms caches on both sides.
         if number >= requests / 10 {
             live.push(idle_time);
             score.push(score_time);
         }
     }
-    let microseconds = |times: &mut Vec<Duration>, share: f64| {
-        times.sort_unstable();
-        times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6
-    };
-    let (live_median, live_p99) = (microseconds(&mut live, 0.5), microseconds(&mut live, 0.99));
-    let (median, p99) = (
-        microseconds(&mut score, 0.5),
-        microseconds(&mut score, 0.99),
-    );
+    let (live_median, live_p99) = (median(&mut live), microseconds(&mut live, 0.99));
+    let (median, p99) = (median(&mut score), microseconds(&mut score, 0.99));
     println!(
         "{requests} alternating requests, {}: /livez median {live_median:.1} us (p99 {live_p99:.1}), \
          /v1/score median {median:.1} us (p99 {p99:.1}), score over livez {:.1} us",
@@ -152,7 +219,21 @@ fn measure(
     Ok(())
 }
 
-fn round_trip(connection: &mut BufReader<TcpStream>, request: &[u8]) -> Result<Duration, AnyError> {
+fn median(times: &mut [Duration]) -> f64 {
+    microseconds(times, 0.5)
+}
+
+/// The time that a share of all does not exceed.
+fn microseconds(times: &mut [Duration], share: f64) -> f64 {
+    times.sort_unstable();
+    times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6
+}
+
+/// Sends a request; how long its answer takes, and its body.
+fn round_trip(
+    connection: &mut BufReader<TcpStream>,
+    request: &[u8],
+) -> Result<(Duration, Vec<u8>), AnyError> {
     let started = Instant::now();
     connection.get_mut().write_all(request)?;
     let mut line = String::new();
@@ -173,5 +254,5 @@ fn round_trip(connection: &mut BufReader<TcpStream>, request: &[u8]) -> Result<D
     }
     let mut body = vec![0; length];
     connection.read_exact(&mut body)?;
-    Ok(started.elapsed())
+    Ok((started.elapsed(), body))
 }
