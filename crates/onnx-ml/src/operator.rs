@@ -1,12 +1,11 @@
 //! What an operator is: built once from its node, then run on tensors.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Debug;
 
 use smallvec::SmallVec;
 
-use crate::ops::dense::FixedProduct;
-use crate::ops::one_hot_encoder::OneHotEncoder;
 use crate::pool::Pool;
 use crate::tensor::{DataType, Element, ShapeError, Tensor};
 
@@ -20,25 +19,18 @@ pub(crate) type Outputs = SmallVec<[Tensor; 2]>;
 /// rows are in the batch, on any number of threads and with or without SIMD; no input makes it
 /// panic; an output larger than the inputs together is announced with [`Context::reserve`] before
 /// it is allocated.
-pub(crate) trait Operator: Debug + Send + Sync {
+pub(crate) trait Operator: Any + Debug + Send + Sync {
     /// Computes the outputs.
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError>;
-
-    /// What it is, where that is of use to those who look at several operators together.
-    fn kind(&self) -> Kind<'_> {
-        Kind::Other
-    }
 }
 
-/// Operators that are quicker together than one after another.
-pub(crate) enum Kind<'a> {
-    OneHot(&'a OneHotEncoder),
-    /// Gives a matrix of the same elements, of so many columns if that is fixed.
-    Matrix(Option<usize>),
-    /// Puts tensors together along this axis.
-    Concat(i64),
-    Product(FixedProduct<'a>),
-    Other,
+impl dyn Operator {
+    /// The operator as the type that it is, if that is `T`: for those who know operators that are quicker
+    /// together than one after another.
+    pub fn downcast_ref<T: Operator>(&self) -> Option<&T> {
+        let any: &dyn Any = self;
+        any.downcast_ref()
+    }
 }
 
 /// Reads a node and makes its operator; the error says what is wrong with the node.

@@ -9,10 +9,10 @@ use crate::proto::NodeProto;
 /// The domain of the classical machine learning operators.
 pub(crate) const ML: &str = "ai.onnx.ml";
 
-/// Every operator: the domain, then names with their builders, one table per file of `ops`.
-/// A domain and the operators of one file of `ops`.
+/// A domain and the operators of one file of `ops`: names with their builders.
 type Family = (&'static str, &'static [(&'static str, Build)]);
 
+/// Every operator.
 const FAMILIES: &[Family] = &[
     ("", ops::shape::OPERATORS),
     ("", ops::joining::OPERATORS),

@@ -1,137 +1,50 @@
 //! [`Builder`]: from the graphs of a file to plans.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 
 use smallvec::SmallVec;
 
-use super::{Input, Output, Plan, Source, Step, Subgraph, bytes, compute};
+use super::folding::Folding;
+use super::scope::Scope;
+use super::versions::Versions;
+use super::{Input, Output, Plan, Source, Step, Subgraph};
 use crate::error::LoadError;
 use crate::interface;
 use crate::limits::Limits;
 use crate::node::Node;
-use crate::operator::{Arg, Context, OpError, Outputs};
-use crate::operators::{self, ML};
+use crate::operator::OpError;
+use crate::operators;
 use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::tensor::Tensor;
 use crate::tensors;
 
-/// Versions of the default operator set. Before 7 the rules of broadcasting were others.
-const DEFAULT_VERSIONS: std::ops::RangeInclusive<i64> = 7..=26;
-/// Versions of ai.onnx.ml.
-const ML_VERSIONS: std::ops::RangeInclusive<i64> = 1..=5;
-/// The versions for files that use an operator set without importing it, as some exporters do for
-/// files of ai.onnx.ml operators alone.
-const CURRENT_DEFAULT: i64 = 21;
-const CURRENT_ML: i64 = 3;
 /// Graphs inside graphs (branches and loop bodies).
 const DEEPEST: usize = 8;
 /// Attributes of a node: no operator has half as many.
 pub(crate) const MOST_ATTRIBUTES: usize = 64;
 
-/// The values known while a graph is built.
-pub(crate) struct Scope<'a> {
-    names: RefCell<HashMap<String, Source>>,
-    slots: Cell<usize>,
-    captures: RefCell<Vec<(String, usize)>>,
-    parent: Option<&'a Scope<'a>>,
-}
-
-impl<'a> Scope<'a> {
-    fn new(parent: Option<&'a Scope<'a>>) -> Scope<'a> {
-        Scope {
-            names: RefCell::new(HashMap::new()),
-            slots: Cell::new(0),
-            captures: RefCell::new(Vec::new()),
-            parent,
-        }
-    }
-
-    fn new_slot(&self) -> usize {
-        let slot = self.slots.get();
-        self.slots.set(slot + 1);
-        slot
-    }
-
-    /// Whether the name was free.
-    fn define(&self, name: &str, source: Source) -> bool {
-        self.names
-            .borrow_mut()
-            .insert(name.to_string(), source)
-            .is_none()
-    }
-
-    /// Where the value is, taking it from the graph around if it is there.
-    fn resolve(&self, name: &str) -> Option<Source> {
-        if name.is_empty() {
-            return Some(Source::Absent);
-        }
-        if let Some(source) = self.names.borrow().get(name) {
-            return Some(*source);
-        }
-        self.parent?.resolve(name)?;
-        let slot = self.new_slot();
-        self.captures.borrow_mut().push((name.to_string(), slot));
-        self.define(name, Source::Slot(slot));
-        Some(Source::Slot(slot))
-    }
-}
-
 /// Makes plans of the graphs of one file.
 pub(crate) struct Builder<'a> {
-    default_version: i64,
-    ml_version: i64,
+    versions: Versions,
     limits: &'a Limits,
     nodes: Cell<u64>,
     depth: Cell<usize>,
-    folding: Context<'static>,
+    folding: Folding,
     /// Bytes that operators may still keep for themselves of what the file fixes.
     prepared: Cell<u64>,
 }
 
 impl<'a> Builder<'a> {
-    /// Verifies that the operator sets are of versions whose rules this crate knows. Sets of other
-    /// domains may be imported as long as no node uses them.
+    /// Refuses a file of operator sets whose rules this crate does not know.
     pub fn new(model: &ModelProto, limits: &'a Limits) -> Result<Builder<'a>, LoadError> {
-        let mut builder = Builder {
-            default_version: CURRENT_DEFAULT,
-            ml_version: CURRENT_ML,
+        Ok(Builder {
+            versions: Versions::imported_by(model)?,
             limits,
             nodes: Cell::new(0),
             depth: Cell::new(0),
-            folding: Context {
-                limit_bytes: limits.tensor_bytes,
-                live_bytes: Cell::new(0),
-                steps_left: Cell::new(limits.nodes),
-                pool: None,
-            },
+            folding: Folding::new(limits),
             prepared: Cell::new(limits.tensor_bytes),
-        };
-        let only_identity = only_identity(model);
-        for import in &model.opset_import {
-            let (known, version) = match import.domain.as_str() {
-                "" | "ai.onnx" => (DEFAULT_VERSIONS, &mut builder.default_version),
-                ML => (ML_VERSIONS, &mut builder.ml_version),
-                _ => continue,
-            };
-            if import.version >= 1 && *known.start() > import.version && only_identity {
-                continue;
-            }
-            if !known.contains(&import.version) {
-                return Err(LoadError::Value {
-                    role: "operator set",
-                    name: import.domain.clone(),
-                    reason: format!(
-                        "version {} is not supported, expected {} to {}",
-                        import.version,
-                        known.start(),
-                        known.end()
-                    ),
-                });
-            }
-            *version = import.version;
-        }
-        Ok(builder)
+        })
     }
 
     /// Whether an operator may keep so many bytes made of constants: packed matrices, compiled
@@ -148,8 +61,7 @@ impl<'a> Builder<'a> {
 
     /// The plan of the file's graph, whose own inputs have these names.
     pub fn plan(&self, graph: &GraphProto, inputs: &[&str]) -> Result<Plan, LoadError> {
-        let scope = Scope::new(None);
-        let (plan, _) = self.build(graph, inputs, &scope)?;
+        let (plan, _) = self.build(graph, inputs, Scope::new(None))?;
         Ok(plan)
     }
 
@@ -161,13 +73,12 @@ impl<'a> Builder<'a> {
             });
         }
         self.depth.set(self.depth.get() + 1);
-        let scope = Scope::new(Some(parent));
         let inputs: Vec<&str> = graph
             .input
             .iter()
             .map(|input| input.name.as_str())
             .collect();
-        let built = self.build(graph, &inputs, &scope);
+        let built = self.build(graph, &inputs, Scope::new(Some(parent)));
         self.depth.set(self.depth.get() - 1);
         let (plan, captures) = built?;
         Ok(Subgraph {
@@ -184,7 +95,7 @@ impl<'a> Builder<'a> {
         &self,
         graph: &GraphProto,
         inputs: &[&str],
-        scope: &Scope<'_>,
+        scope: Scope<'_>,
     ) -> Result<(Plan, Vec<String>), LoadError> {
         self.count(graph)?;
         let mut constants = Vec::new();
@@ -218,8 +129,8 @@ impl<'a> Builder<'a> {
         }
         let mut steps = Vec::with_capacity(graph.node.len());
         for node in &graph.node {
-            let step = self.node(node, scope, &constants)?;
-            self.fold_or_keep(step, scope, &mut constants, &mut steps, node)?;
+            let step = self.node(node, &scope, &constants)?;
+            self.fold_or_keep(step, &scope, &mut constants, &mut steps, node)?;
         }
         let mut outputs = Vec::with_capacity(graph.output.len());
         for output in &graph.output {
@@ -235,15 +146,16 @@ impl<'a> Builder<'a> {
             }
         }
         let mut captures = Vec::new();
-        for (name, slot) in scope.captures.borrow().iter() {
-            captures.push(name.clone());
-            input_slots.push(*slot);
+        let slots = scope.slots();
+        for (name, slot) in scope.into_captures() {
+            captures.push(name);
+            input_slots.push(slot);
         }
         let mut plan = Plan {
             steps,
             shortcuts: Vec::new(),
             constants,
-            slots: scope.slots.get(),
+            slots,
             inputs: input_slots,
             outputs,
         };
@@ -321,20 +233,7 @@ impl<'a> Builder<'a> {
         let Some(build) = operators::find(&proto.domain, &proto.op_type) else {
             return Err(operators::unsupported(proto));
         };
-        let (known_versions, graph_version) = if proto.domain == ML {
-            (ML_VERSIONS, self.ml_version)
-        } else {
-            (DEFAULT_VERSIONS, self.default_version)
-        };
-        let version = match proto.function_version {
-            0 => graph_version,
-            own if known_versions.contains(&own) => own,
-            own => {
-                return Err(error(format!(
-                    "version {own} of its operator set is not supported"
-                )));
-            }
-        };
+        let version = self.versions.of_node(proto).map_err(error)?;
         let node = Node::new(proto, version, known, self, scope);
         let operator = build(&node).map_err(error)?;
         node.finish().map_err(error)?;
@@ -357,40 +256,6 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Computes a step all of whose inputs the file fixes.
-    fn fold(&self, step: &Step, constants: &[Tensor]) -> Result<Outputs, OpError> {
-        // A node without inputs (`Constant`) gives what is in the file.
-        if step.inputs.is_empty() {
-            let context = Context {
-                limit_bytes: u64::MAX,
-                live_bytes: Cell::new(0),
-                steps_left: Cell::new(u64::MAX),
-                pool: None,
-            };
-            return compute(step, SmallVec::new(), &context);
-        }
-        let mut values = SmallVec::new();
-        for input in &step.inputs {
-            values.push(match input.source {
-                Source::Constant(place) => Arg::Borrowed(&constants[place]),
-                _ => Arg::Absent,
-            });
-        }
-        let context = &self.folding;
-        let before = context.live_bytes.get();
-        let folded = context
-            .take_steps(1)
-            .and_then(|()| compute(step, values, context))
-            .and_then(|outputs| {
-                context.keep(outputs.iter().map(bytes).sum())?;
-                Ok(outputs)
-            });
-        if folded.is_err() {
-            context.live_bytes.set(before);
-        }
-        folded
-    }
-
     /// Computes the step now if the file fixes all its inputs, and gives its outputs their places.
     fn fold_or_keep(
         &self,
@@ -410,7 +275,7 @@ impl<'a> Builder<'a> {
             .iter()
             .all(|input| !matches!(input.source, Source::Slot(_)));
         if fixed {
-            match self.fold(&step, constants) {
+            match self.folding.compute(&step, constants) {
                 Ok(outputs) => {
                     let unnamed = outputs.len();
                     for (tensor, name) in outputs.into_iter().zip(&proto.output) {
@@ -454,89 +319,6 @@ impl<'a> Builder<'a> {
         steps.push(step);
         Ok(())
     }
-}
-
-impl Plan {
-    /// Drops steps that no output depends on, and constants that no step reads.
-    fn drop_unread(&mut self) {
-        let mut read = vec![false; self.slots];
-        for output in &self.outputs {
-            if let Source::Slot(slot) = output.source {
-                read[slot] = true;
-            }
-        }
-        let mut kept = Vec::with_capacity(self.steps.len());
-        for step in std::mem::take(&mut self.steps).into_iter().rev() {
-            if !step.outputs.iter().flatten().any(|slot| read[*slot]) {
-                continue;
-            }
-            for input in &step.inputs {
-                if let Source::Slot(slot) = input.source {
-                    read[slot] = true;
-                }
-            }
-            kept.push(step);
-        }
-        kept.reverse();
-        self.steps = kept;
-        let mut used = vec![false; self.constants.len()];
-        let sources = self
-            .steps
-            .iter()
-            .flat_map(|step| step.inputs.iter().map(|i| i.source));
-        for source in sources.chain(self.outputs.iter().map(|output| output.source)) {
-            if let Source::Constant(place) = source {
-                used[place] = true;
-            }
-        }
-        for (constant, used) in self.constants.iter_mut().zip(used) {
-            if !used {
-                *constant = Tensor::vector::<u8>(Vec::new());
-            }
-        }
-    }
-
-    fn mark_last(&mut self) {
-        let mut seen = vec![false; self.slots];
-        for output in self.outputs.iter_mut().rev() {
-            if let Source::Slot(slot) = output.source {
-                output.again = seen[slot];
-                seen[slot] = true;
-            }
-        }
-        let mut times = vec![0usize; self.slots];
-        for step in self.steps.iter_mut().rev() {
-            for input in step.inputs.iter_mut().rev() {
-                if let Source::Slot(slot) = input.source {
-                    input.last = !seen[slot];
-                    seen[slot] = true;
-                }
-            }
-            // The same tensor twice in one step (x * x) is taken by neither: the other would miss it.
-            for input in &step.inputs {
-                if let Source::Slot(slot) = input.source {
-                    times[slot] += 1;
-                }
-            }
-            for input in &mut step.inputs {
-                if let Source::Slot(slot) = input.source {
-                    input.last &= times[slot] == 1;
-                }
-            }
-            for input in &step.inputs {
-                if let Source::Slot(slot) = input.source {
-                    times[slot] = 0;
-                }
-            }
-        }
-    }
-}
-
-/// Whether the graph uses nothing of the default operator set but `Identity`, which has always been
-/// the same. Exporters import version 1 for such graphs.
-fn only_identity(model: &ModelProto) -> bool {
-    let mut nodes = model.graph.iter().flat_map(|graph| &graph.node);
-    nodes.all(|node| !matches!(node.domain.as_str(), "" | "ai.onnx") || node.op_type == "Identity")
 }
 
 /// What a node is called in messages: its name, or that of its first output.

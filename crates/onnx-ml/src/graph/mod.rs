@@ -1,5 +1,12 @@
-//! [`Plan`]: a graph of the file as a list of steps. [`build`] makes it, [`shortcut`] finds steps that
-//! are quicker together.
+//! [`Plan`]: a graph of the file as a list of steps.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `build` | from the graphs of a file to plans |
+//! | `scope`, `versions` | what names stand for meanwhile, and which rules the operators follow |
+//! | `folding` | what depends on the file alone, computed when it is loaded |
+//! | `reads` | who reads what: what nobody reads is dropped, the last reader is marked |
+//! | `shortcut` | steps that are quicker together |
 //!
 //! A step is an operator with the places of its inputs and outputs. Names are resolved once, when
 //! the file is loaded; what depends on constants of the file alone is computed then. A run walks the
@@ -11,11 +18,16 @@
 //! is bounded by the [`Context`] instead.
 
 mod build;
+mod folding;
+mod reads;
+mod scope;
 mod shortcut;
+mod versions;
 
 use smallvec::SmallVec;
 
-pub(crate) use self::build::{Builder, MOST_ATTRIBUTES, Scope, node_name};
+pub(crate) use self::build::{Builder, MOST_ATTRIBUTES, node_name};
+pub(crate) use self::scope::Scope;
 use self::shortcut::Shortcut;
 use crate::operator::{Arg, Args, Context, OpError, Operator, Outputs};
 use crate::tensor::{Data, DataType, Shape, Tensor};

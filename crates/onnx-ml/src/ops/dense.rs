@@ -2,7 +2,7 @@
 //! file is loaded.
 
 use crate::node::Node;
-use crate::operator::{Args, Build, Context, Kind, OpError, Operator, Outputs, one, operations};
+use crate::operator::{Args, Build, Context, OpError, Operator, Outputs, one, operations};
 use crate::ops::arithmetic::{Number, pair_error, with_number_pair};
 use crate::ops::broadcast::{Broadcast, product as elements_of};
 use crate::ops::matrix::{Addend, Factor, Packed, Product};
@@ -68,6 +68,22 @@ pub(crate) struct FixedProduct<'a> {
     pub addend_scale: f64,
 }
 
+impl<'a> FixedProduct<'a> {
+    /// The product that the operator computes, if it is of float32 numbers and such a one.
+    pub fn computed_by(operator: &'a dyn Operator) -> Option<FixedProduct<'a>> {
+        let (right, scale, addend_scale) = match operator.downcast_ref::<Gemm>() {
+            Some(gemm) if gemm.transpose_left => return None,
+            Some(gemm) => (&gemm.right, gemm.alpha, gemm.beta),
+            None => (&operator.downcast_ref::<MatMul>()?.right, 1.0, 1.0),
+        };
+        Some(FixedProduct {
+            right: f32::fixed(right)?,
+            scale: f64::from(scale),
+            addend_scale: f64::from(addend_scale),
+        })
+    }
+}
+
 /// Types of floating point with their packed matrix.
 trait Dense: Factor {
     fn fixed(fixed: &Fixed) -> Option<&Packed<Self>>;
@@ -103,17 +119,6 @@ fn matmul(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for MatMul {
-    fn kind(&self) -> Kind<'_> {
-        match &self.right {
-            Fixed::Float(right) => Kind::Product(FixedProduct {
-                right,
-                scale: 1.0,
-                addend_scale: 1.0,
-            }),
-            _ => Kind::Other,
-        }
-    }
-
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if float16::any(args) {
             return float16::run(self, args);
@@ -334,17 +339,6 @@ fn gemm(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Gemm {
-    fn kind(&self) -> Kind<'_> {
-        match &self.right {
-            Fixed::Float(right) if !self.transpose_left => Kind::Product(FixedProduct {
-                right,
-                scale: f64::from(self.alpha),
-                addend_scale: f64::from(self.beta),
-            }),
-            _ => Kind::Other,
-        }
-    }
-
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if float16::any(args) {
             return float16::run(self, args);

@@ -14,7 +14,7 @@ use crate::operator::{Context, OpError, operations};
 use crate::processor::Simd;
 use crate::tensor::DataType;
 
-/// Rows whose sums are kept at a time.
+/// The most rows whose sums are kept at a time.
 const BLOCK: usize = 64;
 
 /// Some columns of the left matrix, in row-major order with so many values in a row.
@@ -61,7 +61,8 @@ impl EncodedProduct<'_> {
         let elements = self.rows.saturating_mul(columns);
         context.reserve(elements, DataType::F32)?;
         let panels = columns.div_ceil(WIDTH);
-        context.reserve(panels.saturating_mul(BLOCK * WIDTH), DataType::F64)?;
+        let block = self.rows.min(BLOCK);
+        context.reserve(panels.saturating_mul(block * WIDTH), DataType::F64)?;
         let mut cells = 0;
         for part in &self.left {
             let (Columns::Numbers { width, .. } | Columns::Texts { width, .. }) = part;
@@ -114,19 +115,20 @@ type Sums = [f64; WIDTH];
 fn rows<const FUSED: bool>(product: &EncodedProduct<'_>, results: &mut [f32]) -> bool {
     let (right, columns) = (product.right, product.right.columns);
     let panels = columns.div_ceil(WIDTH);
-    let mut sums: Vec<[Sums; BLOCK]> = vec![[[0.0; WIDTH]; BLOCK]; panels];
+    // For each panel those of all rows of a block, which has no more of them than it needs: mostly it is
+    // a single row.
+    let mut sums: Vec<Sums> = Vec::with_capacity(panels * product.rows.min(BLOCK));
     for (block, results) in results.chunks_mut(BLOCK * columns).enumerate() {
         let first = block * BLOCK;
         let rows = results.len() / columns;
-        for sums in &mut sums {
-            sums.fill([0.0; WIDTH]);
-        }
+        sums.clear();
+        sums.resize(panels * rows, [0.0; WIDTH]);
         let mut inner = 0;
         for part in &product.left {
             let is_known = match part {
                 Columns::Numbers { values, width } => {
                     let values = &values[first * width..(first + rows) * width];
-                    add_numbers::<FUSED>(values, *width, inner, right, &mut sums);
+                    add_numbers::<FUSED>(values, (rows, *width), inner, right, &mut sums);
                     true
                 }
                 Columns::Texts {
@@ -137,7 +139,8 @@ fn rows<const FUSED: bool>(product: &EncodedProduct<'_>, results: &mut [f32]) ->
                 } => {
                     let values = &values[first * width..(first + rows) * width];
                     let at = (inner, encoder.width);
-                    let all = add_categories(values, *width, places, at, right, &mut sums);
+                    let size = (rows, *width);
+                    let all = add_categories(values, size, places, at, right, &mut sums);
                     all || encoder.unknown_is_zeros
                 }
             };
@@ -146,9 +149,9 @@ fn rows<const FUSED: bool>(product: &EncodedProduct<'_>, results: &mut [f32]) ->
             }
             inner += part.inner();
         }
-        for (panel, sums) in sums.iter().enumerate() {
+        for (panel, sums) in sums.chunks_exact(rows).enumerate() {
             let column = panel * WIDTH;
-            for (row, sums) in sums[..rows].iter().enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
                 let to = &mut results[row * columns + column..(row + 1) * columns];
                 let place = (first + row, column);
                 finish(product.scale, product.addend.as_ref(), place, sums, to);
@@ -158,16 +161,16 @@ fn rows<const FUSED: bool>(product: &EncodedProduct<'_>, results: &mut [f32]) ->
     true
 }
 
-/// Adds `width` columns of numbers, which meet the weights from row `inner` on.
+/// Adds columns of numbers, which meet the weights from row `inner` on: so many rows of so many columns.
 #[inline(always)]
 fn add_numbers<const FUSED: bool>(
     values: &[f32],
-    width: usize,
+    (rows, width): (usize, usize),
     inner: usize,
     right: &Packed<f32>,
-    sums: &mut [[Sums; BLOCK]],
+    sums: &mut [Sums],
 ) {
-    for (panel, sums) in sums.iter_mut().enumerate() {
+    for (panel, sums) in sums.chunks_exact_mut(rows).enumerate() {
         let weights = &right.panel(panel)[inner..inner + width];
         for (row, sums) in values.chunks_exact(width).zip(sums) {
             for (value, weights) in row.iter().zip(weights) {
@@ -183,16 +186,17 @@ fn add_numbers<const FUSED: bool>(
     }
 }
 
-/// Adds `width` columns of texts, each of which meets the weights of its category: for the first column
-/// they begin at row `at.0`, and each column has `at.1` of them. Whether every text has a category.
+/// Adds columns of texts, so many rows of so many, each of which meets the weights of its category: for the
+/// first column they begin at row `at.0`, and each column has `at.1` of them. Whether every text has a
+/// category.
 #[inline(always)]
 fn add_categories(
     values: &[CompactString],
-    width: usize,
+    (rows, width): (usize, usize),
     places: &TextLookup,
     at: (usize, usize),
     right: &Packed<f32>,
-    sums: &mut [[Sums; BLOCK]],
+    sums: &mut [Sums],
 ) -> bool {
     let mut all_known = true;
     for column in 0..width {
@@ -203,9 +207,9 @@ fn add_categories(
                 all_known = false;
                 continue;
             };
-            for (panel, sums) in sums.iter_mut().enumerate() {
+            for (panel, sums) in sums[row..].iter_mut().step_by(rows).enumerate() {
                 let weights = &right.panel(panel)[first + place];
-                for (sum, weight) in sums[row].iter_mut().zip(weights) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
                     *sum += weight.wide();
                 }
             }

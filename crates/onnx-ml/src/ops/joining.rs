@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::layout::{self, Integers, IntegersSource, View};
 use crate::node::Node;
-use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, axis, one};
+use crate::operator::{Args, Build, OpError, Operator, Outputs, axis, one};
 use crate::tensor::{Data, DataType, Element, Shape, Tensor, with_data};
 
 pub(crate) const OPERATORS: &[(&str, Build)] =
@@ -14,7 +14,7 @@ pub(crate) const OPERATORS: &[(&str, Build)] =
 const WIDEST_MARGIN: i64 = 1 << 40;
 
 #[derive(Debug)]
-struct Concat {
+pub(crate) struct Concat {
     axis: i64,
 }
 
@@ -24,11 +24,14 @@ fn concat(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
     Ok(Box::new(Concat { axis }))
 }
 
-impl Operator for Concat {
-    fn kind(&self) -> Kind<'_> {
-        Kind::Concat(self.axis)
+impl Concat {
+    /// Whether it puts matrices side by side.
+    pub fn is_side_by_side(&self) -> bool {
+        matches!(self.axis, 1 | -1)
     }
+}
 
+impl Operator for Concat {
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         if args.len() == 1 {
             axis(self.axis, args.get(0)?.rank())?;

@@ -11,7 +11,7 @@ use compact_str::CompactString;
 use super::lookup::{IntegerLookup, Repeated};
 use super::text_lookup::TextLookup;
 use crate::node::Node;
-use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, one};
+use crate::operator::{Args, Build, OpError, Operator, Outputs, one};
 use crate::tensor::{Data, DataType, Shape, Tensor};
 
 pub(crate) const OPERATORS: &[(&str, Build)] = &[("OneHotEncoder", one_hot_encoder)];
@@ -110,10 +110,6 @@ impl OneHotEncoder {
 }
 
 impl Operator for OneHotEncoder {
-    fn kind(&self) -> Kind<'_> {
-        Kind::OneHot(self)
-    }
-
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let input = args.get(0)?;
         let shape = input.shape();

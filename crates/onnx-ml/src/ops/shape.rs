@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::layout::{self, IntegersSource, View};
 use crate::node::Node;
-use crate::operator::{Args, Build, Kind, OpError, Operator, Outputs, axis, one};
+use crate::operator::{Args, Build, OpError, Operator, Outputs, axis, one};
 use crate::tensor::{Shape, Tensor};
 
 pub(crate) const OPERATORS: &[(&str, Build)] = &[
@@ -19,6 +19,29 @@ pub(crate) const OPERATORS: &[(&str, Build)] = &[
     ("Expand", expand),
     ("Tile", tile),
 ];
+
+/// A matrix of the elements of a tensor, in their order.
+pub(crate) struct Matrix {
+    /// How many columns it has, if the file fixes that; else it has as many rows as the tensor.
+    pub columns: Option<usize>,
+}
+
+impl Matrix {
+    /// What the operator makes of its input, if that is a matrix of it.
+    pub fn made_by(operator: &dyn Operator) -> Option<Matrix> {
+        if let Some(Flatten { axis: 1 }) = operator.downcast_ref() {
+            return Some(Matrix { columns: None });
+        }
+        let reshape: &Reshape = operator.downcast_ref()?;
+        match reshape.sizes.fixed()? {
+            [0, -1] if !reshape.allow_zero => Some(Matrix { columns: None }),
+            [-1, size] if *size > 0 => Some(Matrix {
+                columns: usize::try_from(*size).ok(),
+            }),
+            _ => None,
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Identity;
@@ -51,14 +74,6 @@ fn reshape(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Reshape {
-    fn kind(&self) -> Kind<'_> {
-        match self.sizes.fixed() {
-            Some([0, -1]) if !self.allow_zero => Kind::Matrix(None),
-            Some([-1, size]) if *size > 0 => Kind::Matrix(usize::try_from(*size).ok()),
-            _ => Kind::Other,
-        }
-    }
-
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let sizes = self.sizes.require(args, "shape")?;
         let shape = reshaped(args.get(0)?.shape(), &sizes, self.allow_zero)?;
@@ -121,13 +136,6 @@ fn flatten(node: &Node<'_>) -> Result<Box<dyn Operator>, String> {
 }
 
 impl Operator for Flatten {
-    fn kind(&self) -> Kind<'_> {
-        match self.axis {
-            1 => Kind::Matrix(None),
-            _ => Kind::Other,
-        }
-    }
-
     fn run(&self, args: &mut Args<'_>) -> Result<Outputs, OpError> {
         let found = args.get(0)?.shape();
         let split = if usize::try_from(self.axis).is_ok_and(|axis| axis == found.len()) {
