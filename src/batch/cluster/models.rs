@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::spec::{JobSpec, columns_of};
 use crate::batch::score::bind::ColumnOptions;
-use crate::batch::score::chunk_rows;
 use crate::batch::score::definition::ModelDigest;
 use crate::batch::score::plan::{Asked, Plan};
+use crate::batch::score::prepare::chunk_rows;
 use crate::batch::score::summary::hexadecimal;
 use crate::features::value::shorten;
 use crate::features::views::Views;

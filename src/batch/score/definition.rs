@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::InputFile;
 
+/// The option that is among the others when a job runs on a cluster.
+pub const CLUSTER_OPTION: &str = "--cluster";
+
 /// What a job is: two that differ in any of this do not belong together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -30,6 +33,11 @@ pub struct ModelDigest {
 }
 
 impl Definition {
+    /// Whether it runs on a cluster: what is left of it when it ends early cannot be gone on with.
+    pub fn is_on_cluster(&self) -> bool {
+        self.options.iter().any(|(name, _)| name == CLUSTER_OPTION)
+    }
+
     /// What is different now, in words; nothing when `now` is the same job.
     pub fn changes(&self, now: &Definition) -> Vec<String> {
         let mut changes = Vec::new();

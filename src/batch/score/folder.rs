@@ -23,7 +23,7 @@ use super::source::Position;
 use super::statistics::Statistics;
 
 /// A part that is complete.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// Rows that were read.
     pub rows: u64,

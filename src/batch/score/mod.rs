@@ -4,10 +4,13 @@
 //! of the input. The scores are those of `/v1/score` for the same values, to the bit: values are read and
 //! checked as they are when they are stored, and go through the same assembly, expressions and graphs.
 //!
+//! A job is four steps: [`prepare`] finds everything it needs and refuses what cannot be done; [`begin`] takes
+//! the job's folder and what an interrupted job has left there; the rows are scored; [`finish`] publishes
+//! them and says what they came to.
+//!
 //! * [`inputs`] – which files; [`watch`] – whether they stay what they are; [`source`] – their rows in chunks;
 //!   [`split`], [`names`], [`table`], [`cells`] – from bytes to checked columns; [`bind`] – which column is
 //!   which feature; [`arrow_size`] – how much memory Arrow files take.
-//! * [`store_access`], [`store_source`] – the online store as input; [`to_store`] – scores written back.
 //! * [`plan`] – which models; [`rows`] – from a chunk to scores; [`statistics`], [`bands`], [`tally`],
 //!   [`summary`] – what there is to say of them; [`diff`] – what changed since the last run; [`html`] – all
 //!   that as a page.
@@ -18,7 +21,7 @@
 //!   [`to_store`] – scores as features of it.
 //!
 //! A job is killed at any point and gone on with: its parts are files that count when they are complete,
-//! and the output appears when all of them do. Memory is bounded by the threads and the size of a chunk,
+//! and the output appears when all of them do. (One on a cluster is begun again.) Memory is bounded by the threads and the size of a chunk,
 //! whatever the size of the input.
 //!
 //! With a cluster, [`crate::batch::cluster`] takes the place of the pipeline, and the rest is the same.
@@ -27,10 +30,12 @@
 
 pub mod arrow_size;
 pub mod bands;
+pub mod begin;
 pub mod bind;
 pub mod cells;
 pub mod definition;
 pub mod diff;
+pub mod finish;
 pub mod folder;
 pub mod html;
 pub mod inputs;
@@ -38,6 +43,7 @@ pub mod limit;
 pub mod names;
 pub mod pipeline;
 pub mod plan;
+pub mod prepare;
 pub mod publish;
 pub mod rows;
 pub mod sink;
@@ -53,29 +59,23 @@ pub mod to_store;
 pub mod watch;
 pub mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
-
-use self::definition::{Definition, ModelDigest};
-use self::folder::{JobFolder, with_suffix, write_json};
-use self::inputs::InputFile;
+use self::begin::begin;
+use self::finish::{AllRows, finish, judge};
+use self::folder::{JobFolder, Part};
 use self::limit::RejectLimit;
-use self::plan::{Asked, CHUNK_ROWS, Plan, scoring_of};
-use self::publish::{publish_output, publish_rejects, too_many_rejects};
+use self::plan::Asked;
+use self::prepare::Prepared;
+use self::publish::too_many_rejects;
 use self::sink::{Sink, TOO_MANY_REJECTS};
-use self::source::{Position, Source, look_at};
-use self::statistics::Statistics;
+use self::source::{Position, Source};
 use self::store_access::StoreAccess;
 use self::store_source::StoreReader;
-use self::summary::{Summary, digest_of, hexadecimal};
-use self::to_store::ToStore;
-use self::watch::Watch;
-use self::write::OutputFormat;
+use self::summary::Summary;
 use crate::batch::cluster::{self, Cluster};
-use crate::clock;
 use crate::models::repository::Repository;
 
 /// A job.
@@ -114,6 +114,14 @@ impl Job {
     fn source_store(&self) -> Option<&Arc<StoreAccess>> {
         self.store.as_ref().filter(|_| self.from_store)
     }
+
+    /// How that is done which was still to be done when the output was complete.
+    fn how_to_do_the_rest(&self) -> &'static str {
+        match self.cluster {
+            None => "the same command with --resume does that again",
+            Some(_) => "on a cluster the same command runs the whole job again",
+        }
+    }
 }
 
 /// What is told while a job runs.
@@ -132,346 +140,109 @@ pub enum News<'a> {
     Remark(&'a str),
 }
 
-/// What stays beside the output.
-#[derive(Serialize)]
-struct Manifest<'a> {
-    job: &'a Definition,
-    output_bytes: u64,
-    /// XXH3-128 of the output, in hexadecimal.
-    output_xxh3: &'a str,
-    finished_at: &'a str,
-    summary: &'a Summary,
-}
-
-/// What a job takes that does not depend on its chunks: the program, its models, a row group that is
-/// being written.
-const FIXED_BYTES: u64 = 192 * 1024 * 1024;
-/// What a row takes while it is scored: for each column and each input of a model, and what lies between
-/// the operators of a model.
-const BYTES_PER_COLUMN: u64 = 64;
-const BYTES_PER_MODEL: u64 = 8 * 1024;
-const FEWEST_CHUNK_ROWS: usize = 64;
-/// Rows that take so long to be compared that it is said.
-const MANY_ROWS: u64 = 1_000_000;
-
 /// Scores whole tables; `tell` is told how far it is.
 ///
 /// # Errors
 /// What went wrong, naming file, column or row. What was done is kept for `--resume`, except when the job
-/// could not begin.
+/// could not begin, or ran on a cluster, whose rows come in no order that could be gone on in.
 pub fn run(
     repository: &Repository,
     job: &Job,
     tell: &(dyn Fn(News<'_>) + Sync),
 ) -> Result<Summary, String> {
     let started = Instant::now();
-    let format = OutputFormat::of(&job.output)?;
-    let mut plan = Plan::new(repository, &job.asked, clock::now_us())?;
-    let to_store = ToStore::of(job, &plan)?;
-    let paths = match job.from_store {
-        true => Vec::new(),
-        false => inputs::find(&job.inputs)?,
-    };
-    // Before the digests are taken: what changes behind them is noticed.
-    let watch = Watch::begin(&paths)?;
-    let files = match job.source_store() {
-        Some(store) => vec![store.as_input(&plan.view)],
-        None => inputs::describe(paths)?,
-    };
-    if let Some(store) = &job.store {
-        store.check_view(&plan.view)?;
-    }
-    refuse_to_read_the_output(job, &files)?;
-    if let Some(page) = &job.html {
-        html::check_path(page, job, &files)?;
-    }
-    let kept_bytes = arrow_size::kept_bytes(&files, job.memory)?;
-    plan.chunk_rows = chunk_rows(&plan, job.threads, job.memory, kept_bytes)?;
-    let diff = diff::wanted(job, &plan, tell)?;
-    let mut total = (!job.from_store).then_some(0);
-    let mut unread = Vec::new();
-    let tables = if job.from_store { &[] } else { &files[..] };
-    for (index, file) in tables.iter().enumerate() {
-        let (binding, rows) = look_at(&file.path, &plan)?;
-        total = total.zip(rows).map(|(total, rows)| total + rows);
-        if index == 0 {
-            unread.clone_from(&binding.unread);
-        }
-    }
-
+    let mut prepared = Prepared::of(repository, job, tell)?;
     let folder = JobFolder::open(&job.output)?;
-    let mut definition = define(&plan, job, &files);
-    let parts = match (folder.definition()?, job.resume) {
-        (Some(before), true) => {
-            let changes = before.changes(&definition);
-            if !changes.is_empty() {
-                return Err(format!(
-                    "--resume: this is not the job that was interrupted: {}; put that back, or run \
-                     without --resume to begin again",
-                    changes.join("; ")
-                ));
-            }
-            definition.at_us = before.at_us;
-            folder.parts()?
-        }
-        (before, _) => {
-            if before.is_some() {
-                tell(News::Remark(
-                    "what an interrupted job has left is discarded; --resume goes on with it",
-                ));
-            }
-            folder.begin(&definition)?;
-            Vec::new()
-        }
-    };
-    let parts = store_source::go_on_with(job, &plan, &folder, &mut definition, parts, tell)?;
-    plan.at_us = definition.at_us;
-    plan.request_time = plan.view.request_time(plan.at_us).collect();
-    let last = match diff {
-        Some(path) => diff::read_last(&folder, &plan, path, !parts.is_empty())?,
-        None => None,
-    };
-    if let Some(last) = &last {
-        last.give_bands(&mut plan);
+    let done = carry_out(job, &mut prepared, &folder, started, tell);
+    match done {
+        Ok(summary) => folder.remove().map(|()| summary),
+        Err(problem) if job.cluster.is_some() => Err(match folder.remove() {
+            Ok(()) => problem,
+            Err(left) => format!("{problem}; what the job has left was not removed: {left}"),
+        }),
+        Err(problem) => Err(problem),
     }
-    let resumed_rows: u64 = parts.iter().map(|part| part.rows).sum();
-    let begin = parts.last().map_or(Position::default(), |part| part.end);
+}
+
+/// Everything that is done in the job's folder.
+fn carry_out(
+    job: &Job,
+    prepared: &mut Prepared<'_>,
+    folder: &JobFolder,
+    started: Instant,
+    tell: &(dyn Fn(News<'_>) + Sync),
+) -> Result<Summary, String> {
+    let (begun, parts) = begin(job, prepared, folder, tell)?;
+    let resumed_rows = parts.iter().map(|part| part.rows).sum();
     tell(News::Begin {
-        rows: total,
-        bytes: files.iter().map(|file| file.bytes).sum(),
+        rows: prepared.rows,
+        bytes: prepared.files.iter().map(|file| file.bytes).sum(),
         done: resumed_rows,
     });
-    let progress = |rows, at: Position| {
-        let before = files.iter().take(at.file).map(|file| file.bytes);
-        let bytes = before.sum::<u64>() + at.byte;
-        tell(News::Done { rows, bytes });
+    let sink = score_rows(job, prepared, folder, parts, tell)?;
+    let all = AllRows {
+        rows: sink.rows,
+        rejected: sink.rejected,
+        parts: sink.parts,
+        resumed_rows,
+        started,
     };
-    let is_done = !parts.is_empty() && begin.file >= files.len();
-    let new_sink = |parts| Sink::new(&plan, &folder, format, job.limit, &watch, parts);
-    let sink = new_sink(parts);
+    finish(job, prepared, &begun, folder, all, tell)
+}
+
+/// Scores the rows that `parts` do not hold, here or on a cluster; what comes back has all of them.
+fn score_rows<'p>(
+    job: &Job,
+    prepared: &'p Prepared<'_>,
+    folder: &'p JobFolder,
+    parts: Vec<Part>,
+    tell: &(dyn Fn(News<'_>) + Sync),
+) -> Result<Sink<'p>, String> {
+    let Prepared {
+        plan, files, watch, ..
+    } = prepared;
+    let at = parts.last().map_or(Position::default(), |part| part.end);
+    let is_done = !parts.is_empty() && at.file >= files.len();
+    let new_sink = |parts| Sink::new(plan, folder, prepared.format, job.limit, watch, parts);
     let (sink, done) = match &job.cluster {
-        _ if is_done => (sink, Ok(())),
+        _ if is_done => (new_sink(parts), Ok(())),
         Some(cluster) => {
-            let at_us = definition.at_us;
-            cluster::run(
-                cluster,
-                &plan,
-                &files,
-                at_us,
-                &|| new_sink(Vec::new()),
-                tell,
-            )
+            let new_sink = || new_sink(Vec::new());
+            cluster::run(cluster, plan, files, plan.at_us, &new_sink, tell)
         }
         None => {
-            let source = match job.source_store() {
-                Some(store) => {
-                    let reader = StoreReader::new(&plan, store, &folder, begin.row)?;
-                    Source::of_store(&plan, &files, begin, reader)
-                }
-                None => Source::new(&plan, &files, begin),
+            let progress = |rows, at: Position| {
+                let before = files.iter().take(at.file).map(|file| file.bytes);
+                let bytes = before.sum::<u64>() + at.byte;
+                tell(News::Done { rows, bytes });
             };
-            pipeline::run(&plan, &files, source, sink, job.threads, &progress)
+            let source = source_of(job, prepared, folder, at)?;
+            pipeline::run(plan, files, source, new_sink(parts), job.threads, &progress)
         }
     };
     // A file that changed explains every other problem with it.
     watch.check()?;
-    let finished = done.and_then(|()| judge(job, &sink));
-    if let Err(problem) = finished {
-        return Err(match problem == TOO_MANY_REJECTS {
-            true => too_many_rejects(job, &folder, &sink),
-            false => problem,
-        });
+    match done.and_then(|()| judge(job, &sink)) {
+        Ok(()) => Ok(sink),
+        Err(problem) if problem == TOO_MANY_REJECTS => Err(too_many_rejects(job, folder, &sink)),
+        Err(problem) => Err(problem),
     }
-    let (rows, rejected, parts) = (sink.rows, sink.rejected, sink.parts);
+}
 
-    let mut statistics = Statistics::new(&plan);
-    for part in &parts {
-        statistics.merge(&part.statistics);
-    }
-    let rejects = publish_rejects(job, &folder, &parts)?;
-    let reject_reasons = match &rejects {
-        Some(file) => tally::reasons(file)?,
-        None => Vec::new(),
-    };
-    let (output_bytes, output_xxh3) = publish_output(job, &folder, &plan, format, &parts)?;
-    let diff = match &last {
-        Some(last) => {
-            if rows >= MANY_ROWS {
-                let last = job.diff.iter().map(|last| last.display().to_string());
-                let text = format!("comparing with {}", last.collect::<String>());
-                tell(News::Remark(&text));
-            }
-            Some(last.compare(&folder, &plan, job)?)
+/// The rows of the input from `at` on.
+fn source_of<'p>(
+    job: &Job,
+    prepared: &'p Prepared<'_>,
+    folder: &JobFolder,
+    at: Position,
+) -> Result<Source<'p>, String> {
+    let Prepared { plan, files, .. } = prepared;
+    match job.source_store() {
+        Some(store) => {
+            let reader = StoreReader::new(plan, store, folder, at.row)?;
+            Ok(Source::of_store(plan, files, at, reader))
         }
-        None => None,
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    let mut summary = Summary {
-        output: job.output.clone(),
-        rows,
-        scored: parts.iter().map(|part| part.scored).sum(),
-        rejected,
-        rejects,
-        reject_reasons,
-        resumed_rows,
-        seconds,
-        rows_per_second: (rows - resumed_rows) as f64 / seconds.max(1e-9),
-        threads: job.threads,
-        models: summary::models(&plan, &statistics)?,
-        features: statistics.features,
-        unread,
-        diff,
-        stored: None,
-    };
-    let finished_at = clock::to_rfc3339(clock::now_us());
-    let write_manifest = |summary: &Summary| {
-        let manifest = Manifest {
-            job: &definition,
-            output_bytes,
-            output_xxh3: &output_xxh3,
-            finished_at: &finished_at,
-            summary,
-        };
-        let file = with_suffix(&job.output, ".manifest.json");
-        write_json(&folder.unfinished("manifest"), &file, &manifest)
-    };
-    write_manifest(&summary)?;
-    if let Some(to_store) = &to_store {
-        // The output is complete with its manifest, whatever becomes of the store.
-        summary.stored = Some(to_store.write(&plan, &job.output, format)?);
-        write_manifest(&summary)?;
-    }
-    if let Some(page) = &job.html {
-        html::write(page, &definition, &summary, &finished_at)?;
-    }
-    folder.remove()?;
-    Ok(summary)
-}
-
-/// Rows in a chunk, so that those of all threads fit into the memory beside what else is kept in it.
-///
-/// # Errors
-/// When the memory is too small for any.
-pub fn chunk_rows(
-    plan: &Plan,
-    threads: usize,
-    memory: u64,
-    kept_bytes: u64,
-) -> Result<usize, String> {
-    let fixed = FIXED_BYTES.saturating_add(kept_bytes);
-    let columns = plan.needed.iter().filter(|needed| **needed).count() as u64;
-    let mut row_bytes = 4 * BYTES_PER_COLUMN * columns;
-    for version in &plan.models {
-        let inputs = scoring_of(version)?.input_features.len() as u64;
-        row_bytes += BYTES_PER_MODEL + BYTES_PER_COLUMN * inputs;
-    }
-    let threads = threads as u64;
-    let rows = memory.saturating_sub(fixed) / (threads * row_bytes);
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-    if rows < FEWEST_CHUNK_ROWS {
-        let least = fixed + threads * row_bytes * FEWEST_CHUNK_ROWS as u64;
-        return Err(format!(
-            "--memory: {memory} bytes are too few for {threads} threads; {least} are needed"
-        ));
-    }
-    Ok(rows.min(CHUNK_ROWS))
-}
-
-/// An output among the inputs would be scored itself the next time.
-fn refuse_to_read_the_output(job: &Job, files: &[InputFile]) -> Result<(), String> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let folder = parent(&job.output).canonicalize();
-    let folder = folder
-        .map_err(|error| format!("--output {}: its folder: {error}", job.output.display()))?;
-    let name = job.output.file_name().unwrap_or_default();
-    let is_output = |file: &InputFile| file.path.canonicalize().ok() == Some(folder.join(name));
-    let is_inside = |input: &PathBuf| {
-        let input = input.canonicalize().ok().filter(|input| input.is_dir());
-        input.is_some_and(|input| folder.starts_with(input))
-    };
-    if files.iter().any(is_output) || job.inputs.iter().any(is_inside) {
-        return Err(format!(
-            "--output {}: it is among the inputs; write it to another folder",
-            job.output.display()
-        ));
-    }
-    let Some(rejects) = &job.rejects else {
-        return Ok(());
-    };
-    let rejects_folder = parent(rejects).canonicalize();
-    let rejects_folder = rejects_folder
-        .map_err(|error| format!("--rejects {}: its folder: {error}", rejects.display()))?;
-    let rejects_file = rejects_folder.join(rejects.file_name().unwrap_or_default());
-    let written = folder.join(name);
-    let manifest = folder.join(format!("{}.manifest.json", name.to_string_lossy()));
-    let is_rejects =
-        |file: &InputFile| file.path.canonicalize().ok().as_ref() == Some(&rejects_file);
-    if rejects_file == written || rejects_file == manifest || files.iter().any(is_rejects) {
-        return Err(format!(
-            "--rejects {}: it is an input or the output; write them to a file of their own",
-            rejects.display()
-        ));
-    }
-    Ok(())
-}
-
-fn define(plan: &Plan, job: &Job, files: &[InputFile]) -> Definition {
-    let named = plan.columns.named.iter();
-    let named: Vec<String> = named
-        .map(|(feature, column)| format!("{feature}={column}"))
-        .collect();
-    let explain = plan.explain.map_or(0, |limit| limit);
-    let bands = job.asked.bands.as_ref().map(ToString::to_string);
-    let bands = bands.unwrap_or_default();
-    let last = job.diff.as_ref().map(|last| last.display().to_string());
-    let last = last.unwrap_or_default();
-    let options = [
-        ("--column", named.join(",")),
-        ("--without", plan.columns.without.join(",")),
-        ("--explain", explain.to_string()),
-        ("--checkpoint-rows", plan.checkpoint_rows.to_string()),
-        ("--output", job.output.display().to_string()),
-        ("--bands", bands),
-        ("--diff", last),
-    ];
-    let models = plan.models.iter().map(|version| ModelDigest {
-        model: version.name.clone(),
-        version: version.version.clone(),
-        digest: digest_of(version),
-    });
-    // Parts of a cluster's job are in no order that the one-machine job could go on in.
-    let cluster = job.cluster.iter();
-    let cluster = cluster.map(|cluster| ("--cluster", cluster.url.clone()));
-    let options = options.into_iter().chain(cluster);
-    Definition {
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        inputs: files.to_vec(),
-        models: models.collect(),
-        view: plan.view.name.clone(),
-        view_digest: hexadecimal(&plan.view.digest),
-        options: options
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-        at_us: clock::now_us(),
-    }
-}
-
-/// Whether all rows together are good enough to be published.
-fn judge(job: &Job, sink: &Sink<'_>) -> Result<(), String> {
-    let is_exceeded = job.limit.is_exceeded(sink.rejected, sink.rows, true);
-    if job.from_store && sink.rows == 0 {
-        let name = job.source_store().map_or("", |store| store.name());
-        return Err(format!(
-            "{name}: there are no entities to score; is it the right store?"
-        ));
-    }
-    let is_nothing_left = sink.rows > 0 && sink.rejected == sink.rows;
-    match is_exceeded || is_nothing_left {
-        true => Err(TOO_MANY_REJECTS.to_owned()),
-        false => Ok(()),
+        None => Ok(Source::new(plan, files, at)),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::priority;
 /// Scored chunks that may wait for an earlier one, for each thread.
 const AHEAD: u64 = 2;
 
-struct Shared<'p> {
+/// `'p` is how long plan and sink live, `'r` how long the run takes.
+struct Shared<'r, 'p> {
     plan: &'p Plan,
     files: &'p [InputFile],
     source: Mutex<Source<'p>>,
@@ -27,16 +28,16 @@ struct Shared<'p> {
     is_stopping: AtomicBool,
     problem: Mutex<Option<String>>,
     most_ahead: u64,
-    progress: &'p (dyn Fn(u64, Position) + Sync),
+    progress: &'r (dyn Fn(u64, Position) + Sync),
 }
 
 /// Stops the other threads when one ends, whatever it ends by: none is to wait for what never comes.
-struct StopOthers<'s, 'p> {
-    shared: &'s Shared<'p>,
+struct StopOthers<'s, 'r, 'p> {
+    shared: &'s Shared<'r, 'p>,
     has_ended: bool,
 }
 
-impl Drop for StopOthers<'_, '_> {
+impl Drop for StopOthers<'_, '_, '_> {
     fn drop(&mut self) {
         if !self.has_ended {
             self.shared.stop();
@@ -48,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared<'_> {
+impl Shared<'_, '_> {
     fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         // Under the lock, so that no thread is between looking and waiting.
@@ -113,7 +114,7 @@ pub fn run<'p>(
     source: Source<'p>,
     sink: Sink<'p>,
     threads: usize,
-    progress: &'p (dyn Fn(u64, Position) + Sync),
+    progress: &(dyn Fn(u64, Position) + Sync),
 ) -> (Sink<'p>, Result<(), String>) {
     let shared = Shared {
         plan,

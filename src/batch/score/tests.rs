@@ -28,7 +28,7 @@ type = "int64"
 "#;
 
 /// No models, over one feature.
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let view = View::parse(VIEW).unwrap();
     Plan {
         needed: vec![true],

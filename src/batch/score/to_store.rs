@@ -96,22 +96,18 @@ impl ToStore {
         Ok(Some(ToStore { store, columns }))
     }
 
-    /// Writes the columns of the output, a file of `format`.
+    /// Writes the columns of the job's output, a file of `format`.
     ///
     /// # Errors
     /// Why it could not be written, or that entities were refused. The output stays as it is.
-    pub fn write(
-        &self,
-        plan: &Plan,
-        output: &Path,
-        format: OutputFormat,
-    ) -> Result<Stored, String> {
-        let written = self.write_all(plan, output, format).map_err(|problem| {
+    pub fn write(&self, plan: &Plan, job: &Job, format: OutputFormat) -> Result<Stored, String> {
+        let written = self.write_all(plan, &job.output, format);
+        let written = written.map_err(|problem| {
             format!(
-                "the scores are in {}, and were not all written to the store {}: {problem}; the same command \
-                 with --resume writes them again",
-                output.display(),
-                self.store.name()
+                "the scores are in {}, and were not all written to the store {}: {problem}; {}",
+                job.output.display(),
+                self.store.name(),
+                job.how_to_do_the_rest()
             )
         })?;
         Ok(Stored {

@@ -263,9 +263,10 @@ impl Last {
         let compared = self.try_compare(folder, plan, &job.output, job.movers);
         compared.map_err(|problem| {
             format!(
-                "{} is complete, but was not compared with {}: {problem}; --resume does that again",
+                "{} is complete, but was not compared with {}: {problem}; {}",
                 job.output.display(),
-                self.path.display()
+                self.path.display(),
+                job.how_to_do_the_rest()
             )
         })
     }

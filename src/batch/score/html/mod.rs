@@ -296,11 +296,18 @@ fn rejects(summary: &Summary) -> String {
 }
 
 fn quality(summary: &Summary) -> String {
-    let bad = |counts: &FeatureStatistics| counts.missing + counts.unknown + counts.out_of_range;
+    let bad = |counts: &FeatureStatistics| {
+        counts.missing + counts.unknown + counts.out_of_range + counts.stale
+    };
     let mut features: Vec<(&String, &FeatureStatistics)> = summary.features.iter().collect();
     features.sort_by_key(|(name, counts)| (std::cmp::Reverse(bad(counts)), name.as_str()));
     let rows = features.iter().map(|(name, counts)| {
-        let figures = [counts.missing, counts.unknown, counts.out_of_range];
+        let figures = [
+            counts.missing,
+            counts.unknown,
+            counts.out_of_range,
+            counts.stale,
+        ];
         let cells = figures.map(|figure| {
             let share = match figure {
                 0 => String::new(),
@@ -311,7 +318,9 @@ fn quality(summary: &Summary) -> String {
                 count(figure)
             )
         });
-        let parts = ["missing", "unknown", "range"].into_iter().zip(figures);
+        let parts = ["missing", "unknown", "range", "stale"]
+            .into_iter()
+            .zip(figures);
         let bar = meter(&parts.collect::<Vec<_>>(), summary.scored);
         format!(
             "<tr><th scope=\"row\">{}</th><td>{bar}</td>{}</tr>\n",
@@ -329,10 +338,12 @@ fn quality(summary: &Summary) -> String {
     format!(
         "<section><h2>What the models read</h2>\n<p class=\"quiet\"><span class=\"key missing\"></span>missing: no \
          value, so the default was used or missing passed on <span class=\"key unknown\"></span>unknown: not one \
-         of the declared values <span class=\"key range\"></span>out of range</p>\n<div class=\"scroll\"><table>\
+         of the declared values <span class=\"key range\"></span>out of range <span class=\"key stale\"></span>stale: \
+         stored longer ago than its <code>max_age</code></p>\n<div class=\"scroll\"><table>\
          <caption>Of {} rows that were scored, the worst first</caption><thead><tr><th scope=\"col\">feature</th>\
          <td></td><th scope=\"col\" class=\"number\">missing</th><th scope=\"col\" class=\"number\">unknown</th>\
-         <th scope=\"col\" class=\"number\">out of range</th></tr></thead><tbody>{}</tbody></table></div>\n\
+         <th scope=\"col\" class=\"number\">out of range</th>\
+         <th scope=\"col\" class=\"number\">stale</th></tr></thead><tbody>{}</tbody></table></div>\n\
          {unread}</section>\n",
         count(summary.scored),
         rows.collect::<String>()
