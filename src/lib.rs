@@ -23,7 +23,8 @@
 //! | [`remote`] | a running server as commands talk to it: URL, API key, TLS |
 //! | [`simulate`] | made-up customers and events for demos and load tests |
 //! | [`telemetry`] | logs and metrics |
-//! | [`priority`] | threads whose work can wait |
+//! | [`priority`] | which threads get a core at once, and which give way |
+//! | [`memory`] | what nobody uses any more, back to the system |
 //! | [`clock`] | wall-clock time as it is recorded |
 //! | [`json`] | a cursor over JSON text, for bodies that are read too often for anything slower |
 //!
@@ -46,6 +47,7 @@ pub mod infer;
 pub mod ingest;
 pub mod json;
 pub mod ledger;
+pub mod memory;
 pub mod models;
 pub mod priority;
 pub mod remote;

@@ -1,38 +1,126 @@
-//! The priority of a thread whose work can wait.
+//! What a thread is worth beside others: its share of a core, and how soon it gets one when it wakes.
+//!
+//! A share says little about the second. Linux lets a thread that runs finish its turn, one to three
+//! milliseconds long whatever its nice value, before one that wakes gets the core; only a thread whose
+//! turns are shorter goes before it at once. A score takes a twentieth of that. So threads that serve take
+//! the shortest turns there are, and threads whose work can wait take the longest and a smaller share. That
+//! needs no privilege, and Linux 6.12; earlier ones know the share only, and other systems neither.
+//!
+//! Nothing here can fail in a way that matters: a thread that may not be changed stays as it is.
 
 use std::path::Path;
+use std::time::Duration;
 
-use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
+/// The shortest and the longest turn that Linux takes.
+const SHORTEST: Duration = Duration::from_micros(100);
+const LONGEST: Duration = Duration::from_millis(100);
 
-/// Of 99; nice 10 on Linux. Not the lowest: whoever has work that cannot wait goes
-/// before it, and on a machine that is busy for good it still gets on.
-const LOW: u8 = 22;
+/// Stands for the turns that Linux gives a thread that has asked for nothing.
+const USUAL: Duration = Duration::ZERO;
 
-/// Nice 19 on Linux.
-const LOWEST: u8 = 0;
+/// The nice value of work that can wait. Not the lowest: on a machine that is busy for good it still gets
+/// on.
+const LOW: i32 = 10;
+
+/// The nice value of work that takes all of a core for long.
+const LOWEST: i32 = 19;
 
 /// Where Linux says, and is told, what a session is worth beside others.
 const SESSION: &str = "/proc/self/autogroup";
 
-/// Gives the calling thread a low priority. Where that is not allowed it keeps the one it has.
+/// Has the calling thread get a core as soon as it wakes, though others are at it. For short work that
+/// somebody waits for.
+pub fn prompt() {
+    set(0, SHORTEST);
+}
+
+/// Takes back [`prompt`], which threads have from the one that started them. For work that takes long and
+/// that somebody waits for.
+pub fn usual() {
+    set(0, USUAL);
+}
+
+/// Has the calling thread give way to those that wake, and take a smaller share of a core.
 pub fn lower() {
-    set(LOW);
+    set(LOW, LONGEST);
 }
 
-/// Gives the calling thread the lowest priority, for work that takes all of a core for long: a thread of
-/// usual priority that wakes does not wait for it. (With nice 10 the slowest in a hundred waited for half a
-/// millisecond on a machine where all cores were busy that way.) Where that is not allowed it keeps the one
-/// it has.
+/// As [`lower`], with the smallest share there is.
 pub fn lowest() {
-    set(LOWEST);
+    set(LOWEST, LONGEST);
 }
 
-fn set(priority: u8) {
-    let lowered = ThreadPriorityValue::try_from(priority)
-        .map(ThreadPriority::Crossplatform)
-        .map(set_current_thread_priority);
-    if !matches!(lowered, Ok(Ok(()))) {
-        tracing::debug!("a thread in the background has the usual priority");
+/// Has the calling thread give way to those that wake. Its share stays. For a command whose work is done
+/// elsewhere, perhaps by a server on the same machine.
+pub fn give_way() {
+    set(0, LONGEST);
+}
+
+/// Gives the calling thread at least that nice value, and turns of that length. Threads that it starts
+/// have them, too.
+fn set(nice: i32, turn: Duration) {
+    if !system::set(nice, turn) {
+        tracing::debug!("a thread keeps the priority that it has");
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::time::Duration;
+
+    use libc::{SYS_sched_getattr, SYS_sched_setattr, sched_attr};
+
+    /// Whether the system took it.
+    #[expect(
+        unsafe_code,
+        reason = "no library has a safe call that sets the length of turns"
+    )]
+    pub fn set(nice: i32, turn: Duration) -> bool {
+        let Some(mut attributes) = get() else {
+            return false;
+        };
+        // Real-time threads do not take turns with others, and their runtime means something else.
+        let policy = i32::try_from(attributes.sched_policy);
+        if !matches!(policy, Ok(libc::SCHED_OTHER | libc::SCHED_BATCH)) {
+            return false;
+        }
+        // Going back up is not allowed, and whoever started the process knows why it is down.
+        attributes.sched_nice = attributes.sched_nice.max(nice);
+        attributes.sched_runtime = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: the call reads `attributes`, which is as long as its field `size` says, and changes the
+        // calling thread (0) only.
+        let returned = unsafe { libc::syscall(SYS_sched_setattr, 0, &raw const attributes, 0) };
+        returned == 0
+    }
+
+    /// What the calling thread has.
+    #[expect(
+        unsafe_code,
+        reason = "no library has a safe call that gets the length of turns"
+    )]
+    pub fn get() -> Option<sched_attr> {
+        let mut attributes = sched_attr {
+            size: 0,
+            sched_policy: 0,
+            sched_flags: 0,
+            sched_nice: 0,
+            sched_priority: 0,
+            sched_runtime: 0,
+            sched_deadline: 0,
+            sched_period: 0,
+        };
+        let size = size_of::<sched_attr>();
+        // SAFETY: the call writes at most `size` bytes, which `attributes` has, and asks for the calling
+        // thread (0) only.
+        let returned = unsafe { libc::syscall(SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+        (returned == 0).then_some(attributes)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub fn set(_nice: i32, _turn: std::time::Duration) -> bool {
+        false
     }
 }
 
@@ -70,5 +158,39 @@ mod tests {
         assert!(is_session_leader("71 (a) b) S 1 71 71 0 -1"));
         assert!(!is_session_leader("72 (bellwether) S 71 72 71 0 -1"));
         assert!(!is_session_leader(""));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_that_serve_take_shorter_turns_than_those_that_can_wait_and_share_the_core_alike() {
+        use super::{lower, lowest, prompt, system, usual};
+
+        let after = |change: fn()| {
+            let changed = std::thread::spawn(move || {
+                let before = system::get().expect("attributes");
+                change();
+                (before, system::get().expect("attributes"))
+            });
+            changed.join().expect("the thread ends")
+        };
+        let (before, serving) = after(prompt);
+        assert_eq!(serving.sched_nice, before.sched_nice);
+        let (_, slow) = after(|| {
+            prompt();
+            usual();
+        });
+        assert_eq!(slow.sched_runtime, before.sched_runtime);
+        let (_, low) = after(lower);
+        assert_eq!(low.sched_nice, before.sched_nice.max(10));
+        let (_, lowest) = after(lowest);
+        assert_eq!(lowest.sched_nice, 19);
+        // Earlier systems than Linux 6.12 say 0 and change nothing.
+        if before.sched_runtime > 0 {
+            assert_eq!(serving.sched_runtime, 100_000);
+            assert_eq!(
+                (low.sched_runtime, lowest.sched_runtime),
+                (100_000_000, 100_000_000)
+            );
+        }
     }
 }

@@ -32,6 +32,7 @@ use super::patience::Patient;
 use super::tls::Tls;
 use crate::admission::turn;
 use crate::config::Config;
+use crate::priority;
 
 /// What every HTTP/2 client sends first.
 const PREFACE_BYTES: usize = 24;
@@ -132,12 +133,17 @@ impl Threads {
             let (connections, incoming) = mpsc::unbounded_channel();
             let served = Arc::new(AtomicUsize::new(0));
             let runtime = tokio::runtime::Builder::new_current_thread()
+                // Those that it starts for what takes long.
+                .on_thread_start(priority::usual)
                 .enable_all()
                 .build()?;
             let work = serve_connections(incoming, Arc::clone(&served), limits, stop.subscribe());
             let handle = std::thread::Builder::new()
                 .name(format!("serve-{number}"))
-                .spawn(move || runtime.block_on(work))?;
+                .spawn(move || {
+                    priority::prompt();
+                    runtime.block_on(work)
+                })?;
             threads.push(Thread {
                 connections,
                 count: served,

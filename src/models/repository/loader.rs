@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::memory;
 use crate::models::version::ModelVersion;
 use crate::priority;
 
@@ -147,10 +148,15 @@ fn free(leaving: &Mutex<Vec<Arc<ModelVersion>>>) -> bool {
     *leaving = used;
     let is_draining = !leaving.is_empty();
     drop(leaving);
+    let is_tidy = unused.is_empty();
     for version in unused {
         let (model, version_text) = (version.name.clone(), version.version.clone());
         drop(version);
         tracing::debug!(model, version = version_text, "freed");
+    }
+    if !is_tidy {
+        // What the load in its place left behind as well.
+        memory::give_back();
     }
     is_draining
 }
