@@ -169,8 +169,8 @@ impl Remote {
         self.reply(&url, request.send_empty())
     }
 
-    /// Posts what `body` reads, of any length, in chunks. It is sent once the server has seen the head
-    /// and wants the rest, so that a refusal is heard.
+    /// Posts what `body` reads, which is `bytes` long. It is sent once the server has seen the head and
+    /// wants the rest, so that a refusal is heard.
     ///
     /// # Errors
     /// As [`get`](Remote::get).
@@ -178,12 +178,14 @@ impl Remote {
         &self,
         path: &str,
         content_type: &str,
+        bytes: u64,
         body: &mut dyn Read,
     ) -> Result<Reply, String> {
         let url = self.url_of(path);
         let request = self
             .posting(&url)
             .header("content-type", content_type)
+            .header("content-length", bytes)
             .header("expect", "100-continue");
         self.reply(&url, request.send(SendBody::from_reader(body)))
     }
@@ -224,6 +226,10 @@ impl Remote {
             "; is the server running there?"
         } else if problem.contains("certificate") {
             "; --ca-file names the certificates of the authority that signed the server's"
+        } else if url.starts_with("https://") && problem.contains("InvalidContentType") {
+            "; what answers there speaks no TLS: is it http:// ?"
+        } else if url.starts_with("http://") && problem.contains("http parse fail") {
+            "; what answers there speaks no HTTP: is it https:// ?"
         } else {
             ""
         };

@@ -238,7 +238,12 @@ impl Config {
 }
 
 fn parse_address(setting: &str, listen: &str, usual_port: u16) -> Result<SocketAddr, String> {
-    listen.parse().map_err(|_| {
+    // The one name that means the same everywhere; any other might be resolved to where it is not meant.
+    let address = match listen.rsplit_once(':') {
+        Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+        _ => listen.to_owned(),
+    };
+    address.parse().map_err(|_| {
         format!("{setting}: expected an address like 127.0.0.1:{usual_port}, found {listen:?}")
     })
 }

@@ -39,7 +39,9 @@ impl Views {
     /// one entity; relations that fit no view or run in a circle.
     pub fn load(dir: &Path) -> Result<Views, ViewErrors> {
         let entries = std::fs::read_dir(dir).map_err(|error| {
-            let problem = format!("cannot read the folder of feature views: {error}");
+            let problem = format!(
+                "cannot read the folder of feature views: {error}; --features names it, and it may be empty"
+            );
             let mistake = Mistake::of_file(problem);
             ViewErrors(vec![ViewError {
                 file: dir.to_owned(),

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Inputs and outputs are named as in the graph; a scalar stands for a row of one column, null for
-//! a missing value. An output `o` matches when |o - expected| <= tolerance * max(1, |expected|).
+//! a missing value. An output `o` matches when |o - expected| <= tolerance * max(1, |expected|); the tolerance is
+//! 1e-5 where none is said.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +23,14 @@ const MAX_ROWS: usize = 10_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
+    #[serde(default = "usual_tolerance")]
     pub tolerance: f64,
     pub rows: Vec<GoldenRow>,
+}
+
+/// What an export changes, and no more.
+fn usual_tolerance() -> f64 {
+    1e-5
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +79,12 @@ impl Golden {
     pub fn parse(bytes: &[u8]) -> Result<Golden, String> {
         let golden: Golden =
             serde_json::from_slice(bytes).map_err(|error| format!("golden.json: {error}"))?;
+        if golden.tolerance < 0.0 {
+            let found = golden.tolerance;
+            return Err(format!(
+                "golden.json: tolerance: expected a number from 0 on, found {found}"
+            ));
+        }
         match golden.rows.len() {
             rows if rows > MAX_ROWS => Err(format!(
                 "golden.json: expected at most {MAX_ROWS} rows, found {rows}"
@@ -142,6 +155,11 @@ impl From<String> for Wrong {
 
 impl GoldenRow {
     fn check(&self, graph: &Model, tolerance: f64, largest: &mut f64) -> Result<(), Wrong> {
+        if self.outputs.is_empty() {
+            return Err(Wrong::from(
+                "it has no outputs: nothing would be compared".to_owned(),
+            ));
+        }
         let inputs = input_tensors(graph, std::slice::from_ref(self), 1)?;
         let outputs = graph.run(inputs).map_err(|error| error.to_string())?;
         for (name, expected) in &self.outputs {

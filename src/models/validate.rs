@@ -75,6 +75,7 @@ pub fn validate(folder: &Path, views: &Views) -> Validation {
     let files = match Files::read(folder) {
         Ok(files) => files,
         Err(problem) => {
+            let problem = not_a_version(folder).unwrap_or(problem);
             found.problems.push(problem);
             return found;
         }
@@ -106,7 +107,11 @@ pub fn validate(folder: &Path, views: &Views) -> Validation {
     }
     let rows = golden.as_ref().map_or(&[][..], |golden| &golden.rows);
     let trial = Trial::new(&graph, scoring.as_ref(), rows);
-    for rows in [1, TIMED_BATCH] {
+    // A graph that says how many rows it takes takes no others.
+    let mut inputs = graph.inputs().iter();
+    let fixed = inputs.find_map(|input| input.shape.first().copied().flatten());
+    let batches = fixed.map_or(vec![1, TIMED_BATCH], |rows| vec![rows]);
+    for rows in batches {
         match trial.time(rows) {
             Ok(timing) => found.timings.push(timing),
             Err(problem) => found
@@ -116,6 +121,35 @@ pub fn validate(folder: &Path, views: &Views) -> Validation {
     }
     found.accepted = found.problems.is_empty();
     found
+}
+
+/// Why a folder holds no version at all, and what to name instead; `None` when it has a `model.onnx`.
+pub fn not_a_version(folder: &Path) -> Option<String> {
+    let expected = "expected the folder of one version, with model.onnx in it";
+    if folder.join("model.onnx").is_file() {
+        return None;
+    }
+    if folder.is_file() {
+        return Some(format!("it is a file; {expected}"));
+    }
+    if !folder.is_dir() {
+        return Some(format!("there is no such folder; {expected}"));
+    }
+    if folder.join("model.onnx").exists() {
+        return Some("model.onnx is not a file".to_owned());
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.path().join("model.onnx").is_file());
+    let mut names: Vec<String> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Some(match names.last() {
+        Some(name) => {
+            format!("model.onnx is missing; it is in the folder {name} inside: name that")
+        }
+        None => format!("model.onnx is missing; {expected}"),
+    })
 }
 
 impl Validation {
@@ -277,8 +311,18 @@ mod tests {
     #[test]
     fn a_folder_without_a_model_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let found = validate(folder.path(), &views());
-        assert_eq!(found.problems, ["model.onnx is missing"]);
-        assert!(!found.accepted);
+        let missing = |folder: &Path| {
+            let found = validate(folder, &views());
+            assert!(!found.accepted);
+            found.problems.join("\n")
+        };
+        assert!(missing(folder.path()).starts_with("model.onnx is missing; expected the folder"));
+        let nowhere = missing(&folder.path().join("nowhere"));
+        assert!(nowhere.starts_with("there is no such folder"), "{nowhere}");
+        // The folder of a model, or the file itself, instead of a version.
+        let above = missing(&root().join("models/churn"));
+        assert!(above.contains("in the folder 1 inside"), "{above}");
+        let file = missing(&root().join("models/churn/1/model.onnx"));
+        assert!(file.starts_with("it is a file"), "{file}");
     }
 }

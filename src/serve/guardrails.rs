@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
+use crate::features::value::shorten;
 use crate::models::catalog::{Catalog, Model};
 use crate::models::comparison::guardrails::Breach;
 use crate::models::metrics;
@@ -21,6 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Every how many looks shadow versions are: nothing follows from what is seen.
 const SHADOWS_EVERY: u32 = 5;
+
+/// How much of a reason is kept with the roles, in characters; the audit row has all of it.
+const MAX_REASON_CHARS: usize = 500;
 
 /// The faults of shadow versions that are in the log, by model and version.
 type Told = BTreeMap<(String, String), BTreeSet<String>>;
@@ -61,7 +65,10 @@ async fn look_after(app: &Arc<App>, model: &Model) {
 
 async fn roll_back(app: &Arc<App>, model: &str, version: u64, breach: Breach) {
     let change = Change {
-        transition: Transition::EndCanary { version },
+        transition: Transition::EndCanary {
+            version,
+            reason: shorten(&breach.words, MAX_REASON_CHARS),
+        },
         actor: "server".to_owned(),
         reason: format!("canary {model}/{version}: {}", breach.words),
     };

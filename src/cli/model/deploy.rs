@@ -10,7 +10,9 @@ use serde_json::Value as Json;
 
 use crate::cli::output;
 use crate::cli::remote::ServerArgs;
+use crate::models::validate::not_a_version;
 use crate::models::version::FILE_NAMES;
+use crate::priority;
 
 /// Send a version folder to a running server, which gives it the next number and serves it
 ///
@@ -50,11 +52,13 @@ pub struct DeployArgs {
 /// # Errors
 /// A file that cannot be read, or why the server refuses.
 pub fn run(args: &DeployArgs) -> Result<(), String> {
+    // A server on the same machine answers others meanwhile.
+    priority::give_way();
     let remote = args.server.connect()?;
     let boundary = format!("bellwether-{}", crate::clock::new_id().simple());
     let bytes = size_of(&args.folder)?;
     let bar = output::progress_of_upload(bytes, format!("deploying {}", args.name));
-    let mut body = body_of(&args.folder, &boundary, &bar)?;
+    let (length, mut body) = body_of(&args.folder, &boundary, &bar)?;
     let path = format!(
         "/v1/models/{}/versions?promote={}&reason={}",
         percent_encode(&args.name),
@@ -62,7 +66,7 @@ pub fn run(args: &DeployArgs) -> Result<(), String> {
         percent_encode(&args.reason)
     );
     let content_type = format!("multipart/form-data; boundary={boundary}");
-    let answered = remote.upload(&path, &content_type, &mut *body);
+    let answered = remote.upload(&path, &content_type, length, &mut *body);
     bar.finish_and_clear();
     let reply = answered?.json()?;
     if args.json {
@@ -81,17 +85,20 @@ pub fn run(args: &DeployArgs) -> Result<(), String> {
         reply["load_ms"].as_f64().unwrap_or_default(),
         text("digest")
     ));
+    let unbound = reply["unbound"].as_array().into_iter().flatten();
+    let unbound: Vec<&str> = unbound.filter_map(Json::as_str).collect();
+    if !unbound.is_empty() {
+        output::note(format_args!(
+            "it is served under /v2 only, not by /v1/score: {}",
+            unbound.join("; ")
+        ));
+    }
     Ok(())
 }
 
 fn size_of(folder: &Path) -> Result<u64, String> {
-    let model = folder.join(FILE_NAMES[0]);
-    if !model.is_file() {
-        return Err(format!(
-            "{}: no such file; DIR is the folder of one version, with {} in it",
-            model.display(),
-            FILE_NAMES[0]
-        ));
+    if let Some(problem) = not_a_version(folder) {
+        return Err(format!("{}: {problem}", folder.display()));
     }
     let sizes = FILE_NAMES
         .iter()
@@ -101,8 +108,13 @@ fn size_of(folder: &Path) -> Result<u64, String> {
         .sum())
 }
 
-/// The files that there are as parts of a body, read while it is sent.
-fn body_of(folder: &Path, boundary: &str, bar: &ProgressBar) -> Result<Box<dyn Read>, String> {
+/// The files that there are as parts of a body, read while it is sent; how long it is, and what reads it.
+fn body_of(
+    folder: &Path,
+    boundary: &str,
+    bar: &ProgressBar,
+) -> Result<(u64, Box<dyn Read>), String> {
+    let mut length = 0;
     let mut body: Box<dyn Read> = Box::new(std::io::empty());
     for name in FILE_NAMES {
         let path = folder.join(name);
@@ -115,13 +127,17 @@ fn body_of(folder: &Path, boundary: &str, bar: &ProgressBar) -> Result<Box<dyn R
             "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n"
         );
-        let file = bar.wrap_read(file);
+        let bytes = file.metadata().map(|metadata| metadata.len());
+        let bytes = bytes.map_err(|error| format!("{}: {error}", path.display()))?;
+        // A file that grows meanwhile is not sent further than the length that was said.
+        let file = bar.wrap_read(file.take(bytes));
         let end = Cursor::new("\r\n");
+        length += (head.len() + 2) as u64 + bytes;
         body = Box::new(body.chain(Cursor::new(head)).chain(file).chain(end));
     }
-    Ok(Box::new(
-        body.chain(Cursor::new(format!("--{boundary}--\r\n"))),
-    ))
+    let end = format!("--{boundary}--\r\n");
+    length += end.len() as u64;
+    Ok((length, Box::new(body.chain(Cursor::new(end)))))
 }
 
 /// Text as it may stand in a path or a query.
@@ -153,8 +169,9 @@ mod tests {
         assert_eq!(size_of(folder.path()), Ok(7));
         let mut text = String::new();
         let bar = ProgressBar::hidden();
-        let mut body = body_of(folder.path(), "b", &bar).unwrap();
+        let (length, mut body) = body_of(folder.path(), "b", &bar).unwrap();
         body.read_to_string(&mut text).unwrap();
+        assert_eq!(length, text.len() as u64);
         assert_eq!(bar.position(), 7);
         let part = |name: &str, content: &str| {
             format!(

@@ -1,5 +1,7 @@
 //! `bellwether model list` and `model show`: what a running server serves, at a glance.
 
+use std::io::IsTerminal;
+
 use clap::Args;
 use serde_json::Value as Json;
 
@@ -11,7 +13,7 @@ use crate::features::value::shorten;
 /// How much of a digest a table shows.
 const DIGEST_CHARS: usize = 12;
 
-/// How much of a reason a table shows, in characters.
+/// How much of a reason a table shows on a terminal, in characters.
 const REASON_CHARS: usize = 100;
 
 /// Show every version of every model: its role, how it does, and why it does not answer
@@ -76,6 +78,13 @@ pub fn show(args: &ShowArgs) -> Result<(), String> {
     }
     print_table(&versions_of(&answer["versions"]));
     for version in versions_of(&answer["versions"]) {
+        let reason = text(version, "reason");
+        if reason.chars().count() > REASON_CHARS {
+            output::line(format_args!(
+                "version {} {reason}",
+                text(version, "version")
+            ));
+        }
         let last = &version["scores"]["last_error"];
         if let (Some(message), Some(at)) = (last["message"].as_str(), last["at"].as_str()) {
             let number = text(version, "version");
@@ -137,7 +146,12 @@ fn print_table(versions: &[&Json]) {
         "MODEL", "VERSION", "STATE", "SHARE", "REQUESTS", "ERRORS", "P50", "DIGEST", "WHY",
     ];
     let mut rows: Vec<[String; 9]> = vec![heads.map(str::to_owned)];
-    rows.extend(versions.iter().map(|version| row(version)));
+    // Who reads it by a program or keeps it gets all of it.
+    let reason_chars = match std::io::stdout().is_terminal() {
+        true => REASON_CHARS,
+        false => usize::MAX,
+    };
+    rows.extend(versions.iter().map(|version| row(version, reason_chars)));
     let widths: Vec<usize> = (0..heads.len())
         .map(|column| {
             let cells = rows.iter().map(|row| row[column].chars().count());
@@ -155,7 +169,7 @@ fn print_table(versions: &[&Json]) {
     }
 }
 
-fn row(version: &Json) -> [String; 9] {
+fn row(version: &Json, reason_chars: usize) -> [String; 9] {
     let scores = &version["scores"];
     let mut state = text(version, "state").to_owned();
     if state == "unavailable" && text(version, "role") != "candidate" {
@@ -175,7 +189,7 @@ fn row(version: &Json) -> [String; 9] {
         scores["errors"].to_string(),
         p50.map_or_else(String::new, |p50| format!("{p50:.3} ms")),
         shorten_to(text(version, "digest"), DIGEST_CHARS),
-        shorten(&text(version, "reason").replace('\n', " "), REASON_CHARS),
+        shorten(&text(version, "reason").replace('\n', " "), reason_chars),
     ]
 }
 
@@ -213,7 +227,7 @@ mod tests {
             "percent": 5.0, "before": true, "reason": "model.onnx:\nbroken",
             "digest": "0123456789abcdef", "scores": {"requests": 12, "errors": 1, "p50_ms": 0.0123},
         });
-        let cells = row(&version);
+        let cells = row(&version, REASON_CHARS);
         assert_eq!(
             cells.join("|"),
             "churn|2|unavailable (canary) (before)|5 %|12|1|0.012 ms|0123456789ab|model.onnx: broken"

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::output;
+use crate::cli::remote::while_waiting;
 use crate::config::{Config, ConfigArgs};
 use crate::features::views::Views;
 use crate::models::trial::Timing;
@@ -42,8 +43,23 @@ pub fn run(args: &ValidateArgs) -> Result<(), String> {
         features: args.features.clone(),
         ..ConfigArgs::default()
     })?;
-    let views = Views::load(&config.features).map_err(|errors| errors.to_string())?;
-    let found = validate(&args.folder, &views);
+    // Nobody has said where views are: there may be none, and the graph can be looked at all the same.
+    let usual = Config::default().features;
+    let has_no_views =
+        args.features.is_none() && config.features == usual && !config.features.exists();
+    let views = match has_no_views {
+        true => Views::default(),
+        false => Views::load(&config.features).map_err(|errors| errors.to_string())?,
+    };
+    let mut found = while_waiting("loading, reproducing golden rows and timing", || {
+        validate(&args.folder, &views)
+    });
+    if has_no_views {
+        found.remarks.push(format!(
+            "there is no folder {} here, so no input is bound to a feature; --features names another",
+            usual.display()
+        ));
+    }
     if args.json {
         output::json(&found)?;
     } else {

@@ -7,7 +7,7 @@
 //! stays small when every customer gets another score of the same spread.
 
 /// So many bins where the scores of the reference differ enough.
-const BINS: usize = 10;
+pub const BINS: usize = 10;
 
 /// A score, and how many requests it stands for.
 pub type Weighted = (f64, f64);

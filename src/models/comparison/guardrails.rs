@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::drift::drift;
+use super::drift::{BINS, drift};
 use super::window::Period;
 use super::words::{count, percent, time};
 use crate::models::rollout::Guardrails;
@@ -21,17 +21,23 @@ const MIN_REQUESTS_FOR_LATENCY: u64 = 50;
 
 /// So many requests are enough to judge it by the median, once they have taken so long together: a
 /// version that takes a tenth of a second is not left to fifty customers.
-const FEW_REQUESTS: u64 = 8;
-const LONG_TOGETHER_US: u64 = 1_000_000;
+pub const FEW_REQUESTS: u64 = 8;
+pub const LONG_TOGETHER_US: u64 = 1_000_000;
 
 /// Less than this more than the champion, in microseconds, is noise whatever the ratio.
 const MIN_LATENCY_US: f64 = 1000.0;
 
-/// Customers on both sides before the distributions of scores are compared; for a shadow, rows.
+/// Customers on both sides from which on chance hardly moves the stability index; for a shadow, rows.
 pub const MIN_SCORES_FOR_DRIFT: usize = 500;
+
+/// Customers on both sides, for a shadow rows, from which on a large drift is seen for what it is.
+pub const FEWEST_SCORES_FOR_DRIFT: usize = 50;
 
 /// How many standard deviations are no chance.
 const DEVIATIONS: f64 = 3.0;
+
+/// The same for the stability index, which is large by chance more often than a normal variable.
+const DRIFT_DEVIATIONS: f64 = 4.0;
 
 /// The limits of one canary.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -194,8 +200,12 @@ fn is_slow(limits: &Limits, canary: &Period, champion: &Period) -> Option<String
 }
 
 fn has_drifted(limits: &Limits, canary: &Period, champion: &Period) -> Option<String> {
-    let drift = drift_between(canary, champion)?;
-    (drift > limits.max_score_drift).then(|| {
+    if canary.scores.len().min(champion.scores.len()) < FEWEST_SCORES_FOR_DRIFT {
+        return None;
+    }
+    let drift = drift(&champion.scores, &canary.scores)?;
+    let chance = drift_by_chance(canary.scores.len(), champion.scores.len());
+    (drift > limits.max_score_drift + chance).then(|| {
         format!(
             "its scores have drifted from the champion's: stability index {drift:.2}, mean score {:.4} \
              of {} customers, the champion's {:.4} of {}",
@@ -217,7 +227,19 @@ fn chance(share: f64, requests: u64, other_requests: u64) -> f64 {
     DEVIATIONS * (variance * (1.0 / requests as f64 + 1.0 / other_requests as f64)).sqrt()
 }
 
-/// How far the scores of both are apart; `None` before there are enough of them.
+/// How large the stability index of two samples of the same distribution may be by chance; nothing where
+/// there are enough scores for that not to matter. Over the sum of the inverse sizes the index is about a
+/// chi-square of as many degrees of freedom as there are bins: its mean, and so many deviations more.
+pub fn drift_by_chance(scores: usize, other_scores: usize) -> f64 {
+    if scores.min(other_scores) >= MIN_SCORES_FOR_DRIFT {
+        return 0.0;
+    }
+    let bins = BINS as f64;
+    let per_bin = 1.0 / scores.max(1) as f64 + 1.0 / other_scores.max(1) as f64;
+    per_bin * (bins + DRIFT_DEVIATIONS * (2.0 * bins).sqrt())
+}
+
+/// How far the scores of both are apart; `None` before there are so many that chance does not matter.
 pub fn drift_between(canary: &Period, champion: &Period) -> Option<f64> {
     let enough = canary.scores.len().min(champion.scores.len()) >= MIN_SCORES_FOR_DRIFT;
     enough
@@ -337,21 +359,38 @@ mod tests {
     }
 
     #[test]
-    fn drift_needs_five_hundred_customers_on_both_sides() {
+    fn a_large_drift_shows_on_fifty_customers_and_a_small_one_on_five_hundred() {
         let champion = period(5000, 0, 80, 0.4);
-        assert_eq!(judged(&period(499, 0, 80, 0.6), &champion), None);
-        assert_eq!(
-            judged(&period(500, 0, 80, 0.6), &champion),
-            Some(Broken::ScoreDrift)
-        );
-        assert_eq!(
-            judged(&period(500, 0, 80, 0.2), &champion),
-            Some(Broken::ScoreDrift)
-        );
-        assert_eq!(
-            judged(&period(500, 0, 80, 0.6), &period(499, 0, 80, 0.4)),
-            None
-        );
+        let drifted = Some(Broken::ScoreDrift);
+        // Nobody of the canary's has a score that the champion's customers have.
+        for score in [0.2, 0.6] {
+            assert_eq!(judged(&period(49, 0, 80, score), &champion), None);
+            assert_eq!(judged(&period(50, 0, 80, score), &champion), drifted);
+            let few = period(49, 0, 80, 0.4);
+            assert_eq!(judged(&period(500, 0, 80, score), &few), None);
+        }
+        // An index of about 0.7, which chance may bring about where there are few.
+        assert_eq!(judged(&period(500, 0, 80, 0.416), &champion), drifted);
+        assert!((0.5..1.0).contains(&drift_by_chance(50, 5000)));
+        assert!(drift_by_chance(100, 100) < drift_by_chance(50, 100));
+        assert_eq!(drift_by_chance(500, 500), 0.0);
+    }
+
+    #[test]
+    fn few_customers_of_the_same_distribution_have_not_drifted() {
+        let champion = period(1000, 0, 80, 0.4);
+        for seed in 0..2000_u32 {
+            let customers = 50 + u64::from(seed % 450);
+            let mut window = Window::new(Duration::from_secs(60));
+            let mut random = fastrand::Rng::with_seed(u64::from(seed));
+            for number in 0..customers {
+                let score = 0.4 + (random.f64() - 0.5) * 0.2;
+                let took = Duration::from_micros(80);
+                window.success(Duration::from_secs(1), score, took, number as u32);
+            }
+            let canary = window.period(Duration::from_secs(2));
+            assert_eq!(judged(&canary, &champion), None, "{seed}: {customers}");
+        }
     }
 
     #[test]

@@ -17,7 +17,10 @@ use utoipa::ToSchema;
 use super::canary::MAX_ERROR;
 use super::distribution::{DifferenceReport, Differences, Distribution};
 use super::drift::{Weighted, drift};
-use super::guardrails::{Limits, MIN_SCORES_FOR_DRIFT};
+use super::guardrails::{
+    FEW_REQUESTS, FEWEST_SCORES_FOR_DRIFT, LONG_TOGETHER_US, Limits, MIN_SCORES_FOR_DRIFT,
+    drift_by_chance,
+};
 use super::ranks::rank_correlation;
 use super::words::{count, percent, time};
 use crate::clock;
@@ -216,8 +219,10 @@ impl ShadowComparison {
             }
         };
         let run = counts.pairs + counts.errors;
-        let enough = counts.recent.len() >= MIN_SCORES_FOR_DRIFT;
-        let score_drift = enough.then(|| counts.drift()).flatten();
+        let rows = counts.recent.len();
+        let drift = (rows >= FEWEST_SCORES_FOR_DRIFT).then(|| counts.drift());
+        let drift = drift.flatten();
+        let score_drift = drift.filter(|_| rows >= MIN_SCORES_FOR_DRIFT);
         let (last_error, last_error_at) = counts.last_error.clone().unzip();
         ShadowReport {
             since: clock::to_rfc3339(self.since_us),
@@ -232,7 +237,7 @@ impl ShadowComparison {
             rank_correlation: rank_correlation(&counts.recent),
             score_drift,
             latency: counts.latency(),
-            faults: counts.faults(limits, score_drift),
+            faults: counts.faults(limits, drift),
         }
     }
 }
@@ -257,7 +262,7 @@ impl Counts {
         }
     }
 
-    fn faults(&self, limits: &Limits, score_drift: Option<f64>) -> Vec<String> {
+    fn faults(&self, limits: &Limits, drift: Option<f64>) -> Vec<String> {
         let mut faults = Vec::new();
         let run = self.pairs + self.errors;
         let error_rate = self.errors as f64 / run.max(1) as f64;
@@ -274,7 +279,11 @@ impl Counts {
         // By the median: see above what the low priority does to the longest times.
         let (took, served) = (self.took.quantile(0.5), self.served_took.quantile(0.5));
         let is_slow = took > served * limits.max_latency_ratio && took > served + MIN_LATENCY_US;
-        if self.pairs >= MIN_PAIRS_FOR_LATENCY && is_slow {
+        // A few are enough once they have taken long together: so slow a version is run on few.
+        let together = took * self.pairs as f64;
+        let enough = self.pairs >= MIN_PAIRS_FOR_LATENCY
+            || (self.pairs >= FEW_REQUESTS && together >= LONG_TOGETHER_US as f64);
+        if enough && is_slow {
             faults.push(format!(
                 "slow: half of its rows took more than {}, of the version that answered {} ({} rows)",
                 time(took),
@@ -282,7 +291,9 @@ impl Counts {
                 count(self.pairs)
             ));
         }
-        if let Some(drift) = score_drift.filter(|drift| *drift > limits.max_score_drift) {
+        let rows = self.recent.len();
+        let allowed = limits.max_score_drift + drift_by_chance(rows, rows);
+        if let Some(drift) = drift.filter(|drift| *drift > allowed) {
             let report = self.differences.report();
             faults.push(format!(
                 "drifts: stability index {drift:.2} against the scores that were served, {:+.4} on \
@@ -368,6 +379,30 @@ mod tests {
         // The order is as it was.
         let report = drifting.report(&Limits::default());
         assert_eq!(report.rank_correlation, Some(1.0));
+    }
+
+    #[test]
+    fn what_is_plain_needs_few_rows() {
+        // A tenth of a second each.
+        let slow = ShadowComparison::default();
+        for score in scores(9) {
+            slow.pair(pair(score, score, 100_000.0));
+        }
+        assert_eq!(faults(&slow), [""; 0]);
+        for score in scores(4) {
+            slow.pair(pair(score, score, 100_000.0));
+        }
+        assert!(faults(&slow)[0].starts_with("slow: "));
+
+        let drifting = ShadowComparison::default();
+        for score in scores(49) {
+            drifting.pair(pair(score + 1.0, score, 80.0));
+        }
+        assert_eq!(faults(&drifting), [""; 0]);
+        drifting.pair(pair(1.5, 0.5, 80.0));
+        assert!(faults(&drifting)[0].starts_with("drifts: "));
+        // The index itself is told when it is one of the version and not of chance.
+        assert_eq!(drifting.report(&Limits::default()).score_drift, None);
     }
 
     #[test]

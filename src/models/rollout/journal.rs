@@ -305,7 +305,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let full = r#"{"champion":3,"before":[2,1],"canary":{"version":4,"percent":12.5,
             "since_us":5,"guardrails":{"max_error_rate":0.1}},
-            "shadows":[{"version":5,"since_us":6}],"retired":[7],"candidates":[8],"revision":8}"#;
+            "shadows":[{"version":5,"since_us":6}],"retired":[7],"candidates":[8],
+            "taken_back":[{"version":9,"at_us":7,"reason":"drifts"}],"revision":8}"#;
         let full: Roles = serde_json::from_str(full).unwrap();
         let state = State {
             roles: AllRoles::from([("churn".to_owned(), Arc::new(full))]),

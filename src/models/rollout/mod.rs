@@ -18,7 +18,7 @@ pub mod rollouts;
 pub mod share;
 pub mod transition;
 
-pub use roles::{AllRoles, Canary, Guardrails, Role, Roles, Shadow};
+pub use roles::{AllRoles, Canary, Guardrails, Role, Roles, Shadow, TakenBack};
 pub use rollouts::{Change, RolloutError, Rollouts};
 pub use share::Share;
 pub use transition::Transition;

@@ -119,11 +119,12 @@ pub fn next_roles(
     }
 }
 
-/// Forgets retired versions and candidates that are not there any more.
+/// Forgets retired versions, candidates and former canaries that are not there any more.
 pub fn forget_gone(roles: &mut Roles, model: &Model) {
     let is_there = |version: &u64| model.numbered_as(*version).is_some();
     roles.retired.retain(is_there);
     roles.candidates.retain(is_there);
+    roles.taken_back.retain(|canary| is_there(&canary.version));
 }
 
 fn check_known(model: &Model, version: u64) -> Result<(), RolloutError> {

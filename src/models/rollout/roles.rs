@@ -19,6 +19,9 @@ pub const MAX_CANDIDATES: usize = 8;
 /// How many retired versions are remembered: their folders are there and they are not loaded.
 pub const MAX_RETIRED: usize = 4096;
 
+/// How many canaries that the server took back are remembered with why, of each model.
+pub const MAX_TAKEN_BACK: usize = 16;
+
 /// The roles of every model for which something was said, by the model's name. What is not in it goes
 /// by its numbers: the highest version that is ready and no candidate is the champion.
 pub type AllRoles = BTreeMap<String, Arc<Roles>>;
@@ -83,6 +86,9 @@ pub struct Roles {
     /// Candidates that are loaded whatever the policy, because somebody asked for them.
     #[serde(default)]
     pub candidates: Vec<u64>,
+    /// Canaries that the server has taken back by itself, oldest first, until they get another role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_back: Vec<TakenBack>,
     /// Counts the transitions of this model.
     pub revision: u64,
 }
@@ -109,6 +115,16 @@ pub struct Shadow {
     pub version: u64,
     /// When it became one, microseconds since 1970-01-01T00:00:00Z.
     pub since_us: i64,
+}
+
+/// A canary that broke a limit, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenBack {
+    pub version: u64,
+    /// When it was taken back, microseconds since 1970-01-01T00:00:00Z.
+    pub at_us: i64,
+    pub reason: String,
 }
 
 /// Bounds over which a canary is taken back, each where it differs from the configuration's.
@@ -139,6 +155,7 @@ impl Roles {
             shadows: Vec::new(),
             retired: Vec::new(),
             candidates: Vec::new(),
+            taken_back: Vec::new(),
             revision: 0,
         }
     }
@@ -165,6 +182,12 @@ impl Roles {
 
     pub fn is_shadow(&self, version: u64) -> bool {
         self.shadows.iter().any(|shadow| shadow.version == version)
+    }
+
+    /// Why the server took a version back when it was the canary, if it has had no other role since.
+    pub fn taken_back(&self, version: u64) -> Option<&TakenBack> {
+        let mut taken_back = self.taken_back.iter();
+        taken_back.find(|canary| canary.version == version)
     }
 
     /// The champion and those before it, in the order in which they are to answer.

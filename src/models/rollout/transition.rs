@@ -1,7 +1,8 @@
 //! The transitions from one set of roles to the next: a function, without a clock, files or locks.
 
 use super::roles::{
-    Canary, Guardrails, MAX_BEFORE, MAX_CANDIDATES, MAX_RETIRED, MAX_SHADOWS, Role, Roles, Shadow,
+    Canary, Guardrails, MAX_BEFORE, MAX_CANDIDATES, MAX_RETIRED, MAX_SHADOWS, MAX_TAKEN_BACK, Role,
+    Roles, Shadow, TakenBack,
 };
 use super::share::Share;
 
@@ -24,7 +25,7 @@ pub enum Transition {
     Rollback { from: Option<u64> },
     /// End the canary if it still is that version: what the server does by itself, which must not
     /// take back what somebody has promoted meanwhile.
-    EndCanary { version: u64 },
+    EndCanary { version: u64, reason: String },
     /// Take it out of memory.
     Retire { version: u64 },
     /// End its shadow, its canary or its retirement, and keep it loaded whatever the policy.
@@ -80,7 +81,7 @@ impl Transition {
             Transition::Shadow { version }
             | Transition::Canary { version, .. }
             | Transition::Promote { version }
-            | Transition::EndCanary { version }
+            | Transition::EndCanary { version, .. }
             | Transition::Retire { version }
             | Transition::Candidate { version } => *version,
             Transition::Rollback { .. } => {
@@ -93,7 +94,9 @@ impl Transition {
     /// The version that is named, if one is.
     pub fn named(&self) -> Option<u64> {
         match self {
-            Transition::Retire { version } | Transition::EndCanary { version } => Some(*version),
+            Transition::Retire { version } | Transition::EndCanary { version, .. } => {
+                Some(*version)
+            }
             _ => self.needs(),
         }
     }
@@ -133,8 +136,9 @@ pub fn apply(roles: &Roles, transition: &Transition, now_us: i64) -> Result<Role
             }
             roll_back(&mut next)?;
         }
-        Transition::EndCanary { version } if next.is_canary(*version) => next.canary = None,
-        Transition::EndCanary { .. } => return Err(Refusal::NotCanary),
+        Transition::EndCanary { version, reason } => {
+            end_canary(&mut next, *version, reason, now_us)?;
+        }
         Transition::Retire { version } => retire(&mut next, *version)?,
         Transition::Candidate { version } => keep_as_candidate(&mut next, *version)?,
     }
@@ -242,6 +246,22 @@ fn roll_back(roles: &mut Roles) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn end_canary(roles: &mut Roles, version: u64, reason: &str, now_us: i64) -> Result<(), Refusal> {
+    if !roles.is_canary(version) {
+        return Err(Refusal::NotCanary);
+    }
+    relieve(roles, version);
+    if roles.taken_back.len() >= MAX_TAKEN_BACK {
+        roles.taken_back.remove(0);
+    }
+    roles.taken_back.push(TakenBack {
+        version,
+        at_us: now_us,
+        reason: reason.to_owned(),
+    });
+    Ok(())
+}
+
 fn retire(roles: &mut Roles, version: u64) -> Result<(), Refusal> {
     match roles.role(version) {
         Role::Champion => return Err(Refusal::IsChampion),
@@ -275,7 +295,8 @@ fn keep_as_candidate(roles: &mut Roles, version: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Takes a version's role away, if it is canary, shadow, retired or a candidate that is kept.
+/// Takes a version's role away, if it is canary, shadow, retired or a candidate that is kept, and forgets
+/// that it was taken back.
 fn relieve(roles: &mut Roles, version: u64) {
     if roles.is_canary(version) {
         roles.canary = None;
@@ -283,6 +304,7 @@ fn relieve(roles: &mut Roles, version: u64) {
     roles.shadows.retain(|shadow| shadow.version != version);
     roles.retired.retain(|retired| *retired != version);
     roles.candidates.retain(|candidate| *candidate != version);
+    roles.taken_back.retain(|canary| canary.version != version);
 }
 
 fn list(versions: &[u64]) -> String {

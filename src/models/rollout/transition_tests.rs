@@ -95,7 +95,10 @@ fn rollbacks_return_through_the_champions_in_their_order() {
 
 #[test]
 fn the_server_ends_the_canary_that_it_judged_and_no_other() {
-    let judged = Transition::EndCanary { version: 2 };
+    let judged = Transition::EndCanary {
+        version: 2,
+        reason: "half of its requests failed".to_owned(),
+    };
     let roles = after(first(), &[canary_of(2, 5.0)]);
     assert_eq!(
         after(roles.clone(), std::slice::from_ref(&judged)).canary,
@@ -103,6 +106,42 @@ fn the_server_ends_the_canary_that_it_judged_and_no_other() {
     );
     let promoted = after(roles, &[Transition::Promote { version: 2 }]);
     assert_eq!(refusal(&promoted, &judged), "it is not the canary any more");
+}
+
+#[test]
+fn why_a_canary_was_taken_back_is_known_until_it_gets_another_role() {
+    let judged = |version| Transition::EndCanary {
+        version,
+        reason: format!("version {version} drifts"),
+    };
+    let roles = after(first(), &[canary_of(2, 5.0), judged(2)]);
+    let taken_back = roles.taken_back(2).unwrap();
+    assert_eq!(
+        (taken_back.at_us, taken_back.reason.as_str()),
+        (NOW_US, "version 2 drifts")
+    );
+    // What happens to others changes nothing.
+    let roles = after(roles, &[canary_of(3, 5.0), judged(3)]);
+    assert!(roles.taken_back(2).is_some() && roles.taken_back(3).is_some());
+    for next in [
+        Transition::Shadow { version: 2 },
+        canary_of(2, 1.0),
+        Transition::Promote { version: 2 },
+        Transition::Retire { version: 2 },
+        Transition::Candidate { version: 2 },
+    ] {
+        let later = after(roles.clone(), &[next]);
+        assert_eq!(later.taken_back(2), None);
+        assert!(later.taken_back(3).is_some());
+    }
+    // Somebody who ends a canary knows why.
+    let ended = after(first(), &[canary_of(2, 5.0), BACK]);
+    assert_eq!(ended.taken_back, []);
+    // Of many, the latest.
+    let many = (2..40).flat_map(|version| [canary_of(version, 5.0), judged(version)]);
+    let roles = after(first(), &many.collect::<Vec<_>>());
+    assert_eq!(roles.taken_back.len(), MAX_TAKEN_BACK);
+    assert!(roles.taken_back(39).is_some());
 }
 
 #[test]
@@ -249,9 +288,10 @@ fn any_transition() -> impl Strategy<Value = Transition> {
             .clone()
             .prop_map(|version| Transition::Promote { version }),
         Just(BACK),
-        version
-            .clone()
-            .prop_map(|version| Transition::EndCanary { version }),
+        version.clone().prop_map(|version| Transition::EndCanary {
+            version,
+            reason: "drifts".to_owned(),
+        }),
         version
             .clone()
             .prop_map(|version| Transition::Retire { version }),

@@ -227,13 +227,13 @@ fn shown_key(headers: &HeaderMap) -> Result<&str, Denial> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(Denial::Missing),
-        (Some(value), None) => value.to_str().map_err(|_| Denial::Unknown)?,
+        (Some(value), None) => value.to_str().map_err(|_| Denial::Unreadable)?,
         // Two could be meant for two different readers.
-        (Some(_), Some(_)) => return Err(Denial::Unknown),
+        (Some(_), Some(_)) => return Err(Denial::Unreadable),
     };
     match value.split_once(' ') {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(key.trim()),
-        _ => Err(Denial::Unknown),
+        _ => Err(Denial::Unreadable),
     }
 }
 
@@ -313,10 +313,10 @@ mod tests {
             (&["Bearer k"][..], Ok("k")),
             (&["bearer  k "], Ok("k")),
             (&[], Err(Denial::Missing)),
-            (&["k"], Err(Denial::Unknown)),
-            (&["Basic k"], Err(Denial::Unknown)),
-            (&["Bearer ä"], Err(Denial::Unknown)),
-            (&["Bearer k", "Bearer k"], Err(Denial::Unknown)),
+            (&["k"], Err(Denial::Unreadable)),
+            (&["Basic k"], Err(Denial::Unreadable)),
+            (&["Bearer ä"], Err(Denial::Unreadable)),
+            (&["Bearer k", "Bearer k"], Err(Denial::Unreadable)),
         ] {
             assert_eq!(shown_key(&headers(values)), shown, "{values:?}");
         }

@@ -49,6 +49,8 @@ pub enum Denial {
     Missing,
     /// Not a key, an unknown id or a wrong secret: which of them is not told.
     Unknown,
+    /// The header is no `Bearer` and a key, or there are two.
+    Unreadable,
     Revoked {
         id: Arc<str>,
     },
@@ -75,7 +77,7 @@ impl Denial {
     pub fn word(&self) -> &'static str {
         match self {
             Denial::Missing => "missing",
-            Denial::Unknown => "unknown",
+            Denial::Unknown | Denial::Unreadable => "unknown",
             Denial::Revoked { .. } => "revoked",
             Denial::Expired { .. } => "expired",
             Denial::Scope { .. } => "scope",
@@ -87,7 +89,7 @@ impl Denial {
     pub fn without_right(&self) -> Option<&str> {
         match self {
             Denial::Revoked { id } | Denial::Expired { id } | Denial::Scope { id, .. } => Some(id),
-            Denial::Missing | Denial::Unknown | Denial::Rate { .. } => None,
+            Denial::Missing | Denial::Unknown | Denial::Unreadable | Denial::Rate { .. } => None,
         }
     }
 
@@ -108,6 +110,9 @@ impl std::fmt::Display for Denial {
                  keys create` makes one",
             ),
             Denial::Unknown => f.write_str("the API key is not known here"),
+            Denial::Unreadable => f.write_str(
+                "the header Authorization cannot be read as a key: expected one, `Bearer bw_…`",
+            ),
             Denial::Revoked { id } => write!(f, "the API key {id} has been revoked"),
             Denial::Expired { id } => {
                 write!(

@@ -60,9 +60,11 @@ fn try_again_in(seconds: u32) -> MetadataMap {
 pub fn denied(denial: &Denial) -> Status {
     let message = denial.to_string();
     match denial {
-        Denial::Missing | Denial::Unknown | Denial::Revoked { .. } | Denial::Expired { .. } => {
-            Status::unauthenticated(message)
-        }
+        Denial::Missing
+        | Denial::Unknown
+        | Denial::Unreadable
+        | Denial::Revoked { .. }
+        | Denial::Expired { .. } => Status::unauthenticated(message),
         Denial::Scope { .. } => Status::permission_denied(message),
         Denial::Rate { .. } => {
             let seconds = denial.retry_after_s().unwrap_or(1);

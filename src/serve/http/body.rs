@@ -241,7 +241,15 @@ where
 }
 
 /// Reads what is left of a body and throws it away, within limits; whether that was all of it.
-pub async fn discard<B>(mut body: B) -> bool
+pub async fn discard<B>(body: B) -> bool
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    discard_up_to(body, MAX_DISCARDED_BYTES).await
+}
+
+/// [`discard`] of so many bytes at most.
+pub async fn discard_up_to<B>(mut body: B, bytes: usize) -> bool
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -249,7 +257,7 @@ where
         let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
             discarded += frame.data_ref().map_or(0, Bytes::len);
-            if discarded > MAX_DISCARDED_BYTES {
+            if discarded > bytes {
                 return false;
             }
         }

@@ -163,7 +163,7 @@ fn refusal(denial: &Denial) -> Response {
             let error = ApiError::new(StatusCode::UNAUTHORIZED, message);
             (challenge("Bearer"), error).into_response()
         }
-        Denial::Unknown | Denial::Revoked { .. } | Denial::Expired { .. } => {
+        Denial::Unknown | Denial::Unreadable | Denial::Revoked { .. } | Denial::Expired { .. } => {
             let error = ApiError::new(StatusCode::UNAUTHORIZED, message);
             (challenge("Bearer error=\"invalid_token\""), error).into_response()
         }

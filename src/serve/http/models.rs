@@ -54,8 +54,8 @@ pub struct ModelReply {
     /// Of the canary: how it and the champion do beside each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     canary: Option<CanaryReport>,
-    /// What is wrong with a version in shadow or in canary, why it was refused or is not served as its files are now, or why it is served under /v2
-    /// only.
+    /// What is wrong with a version in shadow or in canary, why the server has taken it back as canary, why
+    /// it was refused or is not served as its files are now, or why it is served under /v2 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,6 +206,11 @@ fn add_comparisons(
     if let Some(report) = &reply.canary {
         problems.extend(report.breach.clone());
     }
+    let taken_back = model.roles().and_then(|roles| roles.taken_back(number));
+    problems.extend(taken_back.map(|canary| {
+        let at = clock::to_rfc3339(canary.at_us);
+        format!("taken back as canary at {at}: {}", canary.reason)
+    }));
     problems.extend(reply.reason.take());
     reply.reason = (!problems.is_empty()).then(|| problems.join("; "));
 }

@@ -13,8 +13,11 @@ const MAX_HEADERS: usize = 8 * 1024;
 /// What has been read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A part of that name begins.
-    Part(String),
+    /// A part begins: its name, and that of the file it was read from where one is told.
+    Part {
+        name: String,
+        file_name: Option<String>,
+    },
     /// More bytes of it.
     Data(Vec<u8>),
     /// The body is over; what comes behind it means nothing.
@@ -196,7 +199,10 @@ impl Parser {
         let (kind, parameters) = disposition.split_once(';').unwrap_or((&disposition, ""));
         let name = parameter(parameters, "name");
         match name.filter(|_| kind.trim().eq_ignore_ascii_case("form-data")) {
-            Some(name) => Ok(Some(Event::Part(name))),
+            Some(name) => {
+                let file_name = parameter(parameters, "filename");
+                Ok(Some(Event::Part { name, file_name }))
+            }
             None => Err(
                 "body: a part has no header Content-Disposition: form-data; name=\"…\"".to_owned(),
             ),
@@ -267,7 +273,11 @@ mod tests {
             assert!(parser.buffer.len() <= size + MAX_HEADERS + 100);
             while let Some(event) = parser.read()? {
                 match event {
-                    Event::Part(name) => parts.push((name, Vec::new())),
+                    Event::Part { name, file_name } => {
+                        let name =
+                            file_name.map_or(name.clone(), |file| format!("{name} of {file}"));
+                        parts.push((name, Vec::new()));
+                    }
                     Event::Data(data) => parts.last_mut().unwrap().1.extend(data),
                     Event::End => return Ok(parts),
                 }
@@ -291,7 +301,10 @@ mod tests {
             \r\r\n--b  \r\ncontent-disposition:form-data;name=empty\r\n\r\n\r\n--b\r\n\
             Content-Disposition: form-data; name=\"a\\\"b\"\r\n\r\n--b\r\n--b--\r\nan epilogue";
         let expected = vec![
-            ("model.onnx".to_owned(), b"\x00\r\n--\r\n-\r\n--\r".to_vec()),
+            (
+                "model.onnx of x;name=y".to_owned(),
+                b"\x00\r\n--\r\n-\r\n--\r".to_vec(),
+            ),
             ("empty".to_owned(), Vec::new()),
             ("a\"b".to_owned(), b"--b".to_vec()),
         ];

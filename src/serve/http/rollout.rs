@@ -107,6 +107,18 @@ pub struct RolesReply {
     retired: Vec<String>,
     /// Candidates that are loaded whatever the policy, because somebody asked for them.
     candidates: Vec<String>,
+    /// Canaries that the server has taken back by itself, until they get another role.
+    taken_back: Vec<TakenBackReply>,
+}
+
+/// A canary that broke a limit.
+#[derive(Serialize, ToSchema)]
+pub struct TakenBackReply {
+    version: String,
+    /// RFC 3339.
+    at: String,
+    /// Which limit, what was found and what the champion did.
+    reason: String,
 }
 
 /// A version that answers some of the customers.
@@ -259,6 +271,11 @@ pub fn roles_reply(model: &str, roles: &Roles) -> RolesReply {
         version: shadow.version.to_string(),
         since: clock::to_rfc3339(shadow.since_us),
     });
+    let taken_back = roles.taken_back.iter().map(|canary| TakenBackReply {
+        version: canary.version.to_string(),
+        at: clock::to_rfc3339(canary.at_us),
+        reason: canary.reason.clone(),
+    });
     RolesReply {
         model: model.to_owned(),
         revision: roles.revision,
@@ -268,6 +285,7 @@ pub fn roles_reply(model: &str, roles: &Roles) -> RolesReply {
         shadows: shadows.collect(),
         retired: text(&roles.retired),
         candidates: text(&roles.candidates),
+        taken_back: taken_back.collect(),
     }
 }
 

@@ -14,10 +14,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::{SizeLimit, discard};
+use self::receive::Received;
+use super::body::{SizeLimit, discard_up_to};
 use super::error::{ApiError, ErrorBody};
 use super::guard::still_admitted;
 use super::multipart::Parser;
@@ -29,6 +30,7 @@ use crate::models::repository::deploy::{DeployError, Deployed};
 use crate::models::rollout::accept::Sender;
 use crate::models::rollout::{Change, RolloutError, Transition};
 use crate::models::version::hexadecimal;
+use crate::priority;
 use crate::serve::App;
 use crate::serve::auth::audit::Recorded;
 use crate::serve::auth::{Caller, Scope};
@@ -38,6 +40,13 @@ static UPLOADS: Semaphore = Semaphore::const_new(8);
 
 /// How many pieces of an upload wait to be written.
 const WAITING_PIECES: usize = 4;
+
+/// How long an upload waits for a place among them.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
+
+/// How much of an upload that is refused is read and thrown away, so that its client hears why. Files of
+/// models are large, and most clients send all before they listen.
+const MAX_DISCARDED_BYTES: usize = 1024 * 1024 * 1024;
 
 /// How long an upload may take as a whole.
 const UPLOAD_TIME: Duration = Duration::from_secs(30 * 60);
@@ -57,7 +66,33 @@ pub struct Parameters {
     reason: String,
 }
 
-/// The files, each a part of that name.
+impl Parameters {
+    /// Takes what came as fields of the form.
+    fn take(&mut self, promote: Option<String>, reason: Option<String>) -> Result<(), ApiError> {
+        match promote.as_deref().map(str::trim) {
+            Some("true") => self.promote = true,
+            Some("false") => self.promote = false,
+            Some(found) => {
+                let found = shorten(found, 64);
+                let problem =
+                    format!("body: part promote: expected true or false, found {found:?}");
+                return Err(ApiError::unprocessable(problem));
+            }
+            None => {}
+        }
+        self.reason = reason.unwrap_or_else(|| std::mem::take(&mut self.reason));
+        self.check("body: part").map_err(ApiError::unprocessable)
+    }
+
+    fn check(&self, place: &str) -> Result<(), String> {
+        match self.reason.chars().count() > MAX_REASON {
+            true => Err(format!("{place} reason: more than {MAX_REASON} characters")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The files, each a part of that name, or of any name when the file it is read from is called so.
 #[derive(ToSchema)]
 pub struct VersionForm {
     /// The graph.
@@ -69,6 +104,10 @@ pub struct VersionForm {
     /// Rows with the outputs that the version must reproduce.
     #[schema(rename = "golden.json", value_type = Option<String>)]
     pub golden: Option<String>,
+    /// As in the query, for those who would rather have it in the form: "true" or "false".
+    pub promote: Option<bool>,
+    /// As in the query.
+    pub reason: Option<String>,
 }
 
 /// The version that is served.
@@ -90,6 +129,10 @@ pub struct DeployReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "2")]
     previous_champion: Option<String>,
+    /// Why it is served under /v2 only and scores no customers: each input without a feature, and what
+    /// else does not bind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unbound: Vec<String>,
 }
 
 /// Send a new version of a model. It is served when this answers.
@@ -140,16 +183,20 @@ async fn deploy(
 ) -> Result<DeployReply, ApiError> {
     let (head, body) = request.into_parts();
     let caller = head.extensions.get::<Caller>();
-    let Ok(_place) = UPLOADS.try_acquire() else {
+    // Who waits for a word before sending the body is not asked for it in vain.
+    let waits = head.headers.contains_key(header::EXPECT);
+    let Ok(Ok(_place)) = tokio::time::timeout(PLACE_WAIT, UPLOADS.acquire()).await else {
         let problem = "other uploads are being received; try again shortly";
-        return Err(refuse(body, ApiError::busy(problem, 5)).await);
+        return Err(refuse(body, waits, ApiError::busy(problem, 5)).await);
     };
     let prepared = prepare(app, name, parameters, &head.headers, &body);
-    let (parameters, parser, incoming) = match prepared {
+    let (mut parameters, parser, incoming) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return Err(refuse(body, error).await),
+        Err(error) => return Err(refuse(body, waits, error).await),
     };
-    let incoming = receive(app, body, parser, incoming).await?;
+    let received = receive(app, body, parser, incoming).await?;
+    parameters.take(received.promote, received.reason)?;
+    let incoming = received.incoming;
     // It may have taken half an hour.
     still_admitted(app, caller.unwrap_or(&Caller::Anonymous), Scope::Deploy)?;
     let finishing = finish(
@@ -202,10 +249,7 @@ fn prepare(
         let problem = shorten(&rejection.body_text(), 200);
         ApiError::bad_request(format!("query: {problem}"))
     })?;
-    if parameters.reason.chars().count() > MAX_REASON {
-        let problem = format!("query: reason: more than {MAX_REASON} characters");
-        return Err(ApiError::bad_request(problem));
-    }
+    parameters.check("query:").map_err(ApiError::bad_request)?;
     let unsupported = |problem| ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem);
     if headers.contains_key(header::CONTENT_ENCODING) {
         let problem = "header Content-Encoding: send the files as they are";
@@ -228,18 +272,29 @@ async fn receive(
     mut body: Body,
     parser: Parser,
     incoming: Incoming,
-) -> Result<Incoming, ApiError> {
-    let (pieces, written) = mpsc::channel(WAITING_PIECES);
-    let writing = tokio::task::spawn_blocking(move || receive::write(parser, incoming, written));
+) -> Result<Received, ApiError> {
+    let (pieces, waiting) = mpsc::channel(WAITING_PIECES);
+    let (done, written) = oneshot::channel();
+    let failed = |problem: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem);
+    // A thread of its own, that can wait for those that serve.
+    let writing = std::thread::Builder::new()
+        .name("receive-version".to_owned())
+        .spawn(move || {
+            priority::lower();
+            // Whoever sends may have gone.
+            let _ = done.send(receive::write(parser, incoming, waiting));
+        });
+    writing.map_err(|error| failed(format!("no thread to receive the version: {error}")))?;
     let forwarded = tokio::time::timeout(UPLOAD_TIME, forward(app, &mut body, pieces)).await;
     let forwarded = forwarded.unwrap_or_else(|_| Err(late(UPLOAD_TIME)));
-    let written = writing.await;
-    let written = written
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let written = written.await;
+    let written = written.map_err(|_| {
+        failed("the version was not received, for a reason that the log has".to_owned())
+    })?;
     // What kept the body from coming says more than that it is not whole.
     match forwarded.and(written) {
-        Ok(incoming) => Ok(incoming),
-        Err(error) => Err(refuse(body, error).await),
+        Ok(received) => Ok(received),
+        Err(error) => Err(refuse(body, false, error).await),
     }
 }
 
@@ -275,8 +330,8 @@ fn late(after: Duration) -> ApiError {
 }
 
 /// The refusal of an upload that may still be under way: a client that is sending would not hear it.
-async fn refuse(body: Body, error: ApiError) -> ApiError {
-    match discard(body).await {
+async fn refuse(body: Body, waits: bool, error: ApiError) -> ApiError {
+    match !waits && discard_up_to(body, MAX_DISCARDED_BYTES).await {
         true => error,
         false => error.closing(),
     }
@@ -324,6 +379,7 @@ async fn settle(
         })?;
     }
     let state = role();
+    let unbound = deployed.version.scoring.as_ref().err();
     Ok(DeployReply {
         model: name.to_owned(),
         version: deployed.number.to_string(),
@@ -331,6 +387,7 @@ async fn settle(
         digest: hexadecimal(&deployed.version.digest),
         load_ms: deployed.load_time.as_secs_f64() * 1e3,
         previous_champion: deployed.champion.clone().filter(|_| state == "champion"),
+        unbound: unbound.cloned().unwrap_or_default(),
     })
 }
 
