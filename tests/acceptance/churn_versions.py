@@ -11,16 +11,20 @@ from server import MODELS
 SAMPLE = MODELS / "churn" / "1"
 
 
+def shift_log_odds(graph, by):
+    """Adds something to the log-odds of the sample model, in place."""
+    (intercepts,) = [constant for constant in graph.initializer if constant.name == "intercepts"]
+    shifted = numpy_helper.to_array(intercepts) + numpy.float32(by)
+    intercepts.CopyFrom(numpy_helper.from_array(shifted, "intercepts"))
+
+
 def add_version(models, version, shift=0.0, state=None):
     """Another version of `churn`, whose log-odds are shifted; NaN makes a version that fails for
     every customer. Returns its folder."""
     folder = models / "churn" / str(version)
     folder.mkdir(parents=True)
     model = onnx.load(str(SAMPLE / "model.onnx"))
-    for constant in model.graph.initializer:
-        if constant.name == "intercepts":
-            shifted = numpy_helper.to_array(constant) + numpy.float32(shift)
-            constant.CopyFrom(numpy_helper.from_array(shifted.astype(numpy.float32), "intercepts"))
+    shift_log_odds(model.graph, shift)
     onnx.save(model, str(folder / "model.onnx"))
     shutil.copy(SAMPLE / "model.toml", folder)
     if state is not None:

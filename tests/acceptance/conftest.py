@@ -9,8 +9,6 @@ from protocol_models import make_models
 from server import BINARY, Server
 
 
-
-
 def pytest_sessionstart(session):
     if not BINARY.is_file():
         pytest.exit(
@@ -38,9 +36,15 @@ def protocol_server(tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="session")
+def server(shared_server):
+    """The server of a file's tests; one that needs another has a fixture of this name."""
+    return shared_server
+
+
 @pytest.fixture
-def client(shared_server):
-    client = shared_server.client()
+def client(server):
+    client = server.client()
     yield client
     client.close()
 

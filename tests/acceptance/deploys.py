@@ -10,6 +10,7 @@ import numpy
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from churn_versions import shift_log_odds
 from models import LinearModel, save, tensor_info
 from server import MODELS, Client, run
 
@@ -25,12 +26,7 @@ def churn_version(folder, shift=0.0):
     shutil.copytree(MODELS / "churn" / "1", folder)
     if shift:
         model = onnx.load(str(folder / "model.onnx"))
-        gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
-        for constant in model.graph.initializer:
-            if constant.name == gemm.input[2]:
-                bias = numpy_helper.to_array(constant)
-                moved = (bias + numpy.float32(shift)).astype(bias.dtype)
-                constant.CopyFrom(numpy_helper.from_array(moved, constant.name))
+        shift_log_odds(model.graph, shift)
         onnx.save(model, str(folder / "model.onnx"))
         (folder / "golden.json").unlink()
     return folder
@@ -149,11 +145,3 @@ class Load:
             for begun, ended, version in self.answers
             if version not in (allowed := champions.at(begun, ended))
         ]
-
-
-def resident_bytes(server):
-    with open(f"/proc/{server.process.pid}/status") as status:
-        for line in status:
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")

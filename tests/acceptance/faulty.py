@@ -12,13 +12,13 @@ import random
 import shutil
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import numpy
 import onnx
 from onnx import helper, numpy_helper
 
+from churn_versions import shift_log_odds
 from models import tensor_info
 from server import FEATURES, MODELS, Client, succeed
 from telco import ADD_ONS, customer
@@ -44,13 +44,7 @@ def same(models, version):
 
 def drifting(models, version):
     """Everyone is likelier to leave."""
-
-    def shift(graph):
-        (intercepts,) = [i for i in graph.initializer if i.name == "intercepts"]
-        shifted = numpy_helper.to_array(intercepts) + numpy.float32(SHIFT)
-        intercepts.CopyFrom(numpy_helper.from_array(shifted, "intercepts"))
-
-    return candidate(models, version, shift)
+    return candidate(models, version, lambda graph: shift_log_odds(graph, SHIFT))
 
 
 def not_a_number(models, version):
@@ -253,14 +247,3 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-
-
-def wait_for(look, seconds, what):
-    """Looks until there is something, for so many seconds at most."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{what} is not there after {seconds} s"
-        time.sleep(0.05)  # between two looks

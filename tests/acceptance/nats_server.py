@@ -3,25 +3,20 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
 import time
 from urllib.parse import quote
 
 import nats
 import pytest
+
+from server import free_port
 from nats.js.errors import NotFoundError
 
 NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
 START_SECONDS = 30
 
 needs_nats = pytest.mark.skipif(NATS_SERVER is None, reason="skipped: nats-server not found")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class NatsServer:

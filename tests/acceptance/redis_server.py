@@ -9,14 +9,10 @@ import time
 
 import pytest
 
+from server import free_port
+
 START_SECONDS = 30
 ADVICE = "redis-server not found (Debian, Ubuntu: apt-get install redis-server; ./test does it)"
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class RedisServer:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -147,6 +148,13 @@ def prediction_of(scored, model):
     return found[0]
 
 
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 class Server:
     """A running `bellwether serve`. Use it as a context, or call stop() or kill()."""
 
@@ -162,8 +170,10 @@ class Server:
         cwd=None,
         start_seconds=START_SECONDS,
         wait_until_ready=True,
+        settings=None,
     ):
-        """With `None` for data_dir, models, features, listen or grpc_listen that flag is left out."""
+        """With `None` for data_dir, models, features, listen or grpc_listen that flag is left out. `settings`
+        is the text of the bellwether.toml in the directory that it starts in."""
         command = [str(BINARY), "serve"]
         flags = {"--listen": listen, "--data-dir": data_dir, "--models": models, "--features": features}
         flags["--grpc-listen"] = grpc_listen
@@ -179,7 +189,9 @@ class Server:
         # In an empty directory of its own no bellwether.toml is picked up by accident.
         if cwd is None:
             cwd = Path(str(data_dir) + ".cwd")
-            cwd.mkdir(exist_ok=True)
+            cwd.mkdir(parents=True, exist_ok=True)
+        if settings is not None:
+            (Path(cwd) / "bellwether.toml").write_text(settings)
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -238,6 +250,12 @@ class Server:
             with contextlib.suppress(ValueError):
                 entries.append(json.loads(text))
         return entries
+
+    def resident_bytes(self):
+        """The memory that it occupies."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024
 
     def log_text(self):
         return "\n".join(self.log)

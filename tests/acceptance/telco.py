@@ -104,6 +104,11 @@ VARIED = [
 ]
 
 
+def numbered(rows, key="customer_id"):
+    """Rows of a table, with the keys row-0, row-1, ..."""
+    return [{key: f"row-{number}", **row} for number, row in enumerate(rows)]
+
+
 def features_of(row):
     """The features of one row of the IBM file, as they go into a request: blank is null."""
     features = {}

@@ -5,18 +5,17 @@ import json
 import random
 import subprocess
 import time
-from html.parser import HTMLParser
 
 import polars
 import pytest
 
 from churn_versions import add_version
-from killed import run_and_kill
 from models import copy_sample, weighted_sum_model
-from server import BINARY, FEATURES, MODELS, REPOSITORY, clean_environment, refuse, succeed
+from page import Page
+from score_command import FINISH_SECONDS, run_and_kill, score, summary_of
+from server import BINARY, REPOSITORY, clean_environment, refuse, succeed
 from telco import VARIED, customer
 
-FINISH_SECONDS = 300
 EDGES = [0.2, 0.4, 0.6, 0.8]
 REGRESSION = """
 [model]
@@ -27,17 +26,6 @@ measurements = ["tenure", "monthly_charges", "total_charges"]
 [output]
 probabilities = "total"
 """
-
-
-def score(source, output, *arguments, models="churn,upsell", repository=MODELS):
-    return (
-        *("score", "--model", models, "--input", source, "--output", output),
-        *("--models", repository, "--features", FEATURES, *arguments),
-    )
-
-
-def summary_of(*command):
-    return json.loads(succeed(*command, "--json", timeout=FINISH_SECONDS).stdout)
 
 
 def start(*command):
@@ -305,51 +293,6 @@ def test_killed_anywhere_and_resumed_the_comparison_is_that_of_one_run(base, cha
     found = summary_of(*command, "--resume")["diff"]
     print(f"killed {kills} times, finished before that {finished} times")
     assert found == expected
-
-
-class Page(HTMLParser):
-    """What a page is made of; it fails where tags do not match."""
-
-    ALONE = {"meta", "link", "img", "br", "rect", "line"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.attributes, self.words = [], [], [], []
-        self.tables, self.is_cell = [], False
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        if tag not in self.ALONE:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        if tag not in self.ALONE:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        self.words.append(data)
-        if self.open and {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data
-
-    def table_of(self, word):
-        """The table whose first column has this head."""
-        return next(table for table in self.tables if table[0][0] == word)
 
 
 def test_the_page_says_what_ran_and_what_came_out_and_needs_nothing_else(later, tmp_path):

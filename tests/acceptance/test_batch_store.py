@@ -3,7 +3,6 @@
 
 import json
 import random
-import struct
 import subprocess
 import threading
 import time
@@ -14,7 +13,9 @@ import pytest
 
 from keys import create
 from models import weighted_sum_model
+from page import Page
 from redis_server import RedisServer
+from score_command import FINISH_SECONDS, bits, summary_of
 from server import (
     BINARY,
     FEATURES,
@@ -27,9 +28,8 @@ from server import (
     run,
     succeed,
 )
-from telco import IBM_CSV, VARIED, ibm_customers
+from telco import IBM_CSV, VARIED, ibm_customers, numbered
 
-FINISH_SECONDS = 300
 
 SCORE_FEATURES = """
 [[feature]]
@@ -111,17 +111,9 @@ measurements = ["tickets", "site_risk", "pressure"]
 """
 
 
-def bits(number):
-    return struct.pack("<d", number)
-
-
 def from_store(output, *arguments, features=FEATURES, models=MODELS, model="churn,upsell"):
     folders = ("--models", models, "--features", features)
     return ("score", "--model", model, "--from-store", "--output", output, *folders, *arguments)
-
-
-def summary_of(*command, **options):
-    return json.loads(succeed(*command, "--json", timeout=FINISH_SECONDS, **options).stdout)
 
 
 def rows_of(output, key="customer_id"):
@@ -249,11 +241,15 @@ def test_windows_related_and_derived_features_are_those_of_the_server(strain):
         customers = tell(client)
         online = {key: client.score(key, models=["strain"]) for key in customers}
         url = f"http://{server.address}"
-        running = strain / "running.parquet"
-        summary = summary_of(*from_store(running, "--server", url, model="strain", **folders))
+        running, page = strain / "running.parquet", strain / "running.html"
+        summary = summary_of(*from_store(running, "--server", url, "--html", page, model="strain", **folders))
         assert summary["scored"] == 6
         expected = {"missing": 3, "unknown": 0, "out_of_range": 0, "stale": 1}
         assert summary["features"]["charges"] == expected
+        table = Page(page.read_text()).table_of("feature")
+        assert table[0][2:] == ["missing", "unknown", "out of range", "stale"]
+        (charges,) = [[cell.split()[0] for cell in row[2:]] for row in table if row[0] == "charges"]
+        assert charges == ["3", "0", "0", "1"], "the page says what the summary says"
         assert summary["features"]["site_risk"]["missing"] == 5
         server.kill()
     # What the store of a killed server lacks is in its log.
@@ -288,7 +284,7 @@ def test_scores_go_back_into_the_store_of_a_stopped_server(strain):
 
 def test_a_table_is_scored_into_the_store(tmp_path, telco_features):
     base = tmp_path / "base.parquet"
-    polars.DataFrame([{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED)]).write_parquet(base)
+    polars.DataFrame(numbered(VARIED)).write_parquet(base)
     output = tmp_path / "scores.parquet"
     with Server(tmp_path / "data", features=telco_features) as server:
         command = ("score", "--model", "churn", "--input", base, "--output", output, "--to-store")
@@ -434,7 +430,7 @@ def test_what_cannot_be_is_said_before_anything_is_scored(tmp_path, telco_featur
     said = refuse("score", *arguments, "--features", FEATURES, "--server", "http://127.0.0.1:1")
     assert "--server" in said and "--to-store" in said
     base = tmp_path / "base.parquet"
-    polars.DataFrame([{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED)]).write_parquet(base)
+    polars.DataFrame(numbered(VARIED)).write_parquet(base)
     push(data, base, telco_features)
 
     said = refuse(*from_store(output, "--data-dir", data, "--to-store"))
@@ -475,7 +471,7 @@ def test_refused_values_are_told_and_the_output_stays(tmp_path, telco_features):
     )
     view.write_text(narrow)
     base = tmp_path / "base.parquet"
-    polars.DataFrame([{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED)]).write_parquet(base)
+    polars.DataFrame(numbered(VARIED)).write_parquet(base)
     push(tmp_path / "data", base, telco_features)
     output = tmp_path / "scores.parquet"
     command = from_store(output, "--data-dir", tmp_path / "data", "--to-store", features=telco_features)
@@ -573,7 +569,7 @@ def test_a_page_that_cannot_be_is_refused(pages, path, status, said):
 def test_entities_are_read_and_written_with_a_key_for_data(tmp_path, telco_features):
     data = tmp_path / "data"
     base = tmp_path / "base.parquet"
-    polars.DataFrame([{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED)]).write_parquet(base)
+    polars.DataFrame(numbered(VARIED)).write_parquet(base)
     push(data, base, telco_features)
     for_scores, for_data = create(data, "score"), create(data, "data")
     output = tmp_path / "scores.parquet"

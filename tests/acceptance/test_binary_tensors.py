@@ -138,13 +138,6 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def client(server):
-    client = server.client()
-    yield client
-    client.close()
-
-
 def test_the_extension_is_announced(client):
     assert "binary_tensor_data" in client.get("/v2").json()["extensions"]
 

@@ -3,37 +3,25 @@
 import json
 import shutil
 import signal
-import struct
 import subprocess
 
 import polars
 import pytest
 
 from cluster import Cluster, require_cluster
-from server import BINARY, FEATURES, MODELS, REPOSITORY, clean_environment, refuse, run, succeed
-from telco import IBM_CSV, VARIED, customer, ibm_customers
+from score_command import FINISH_SECONDS, bits, score
+from server import BINARY, MODELS, REPOSITORY, clean_environment, refuse, run, succeed
+from telco import IBM_CSV, VARIED, customer, ibm_customers, numbered
 from waiting import eventually
 
-FINISH_SECONDS = 300
 # Into how many a job of a few megabytes is cut.
 TASKS = 16
-
-
-def score(source, output, *arguments, models="churn,upsell", repository=MODELS):
-    return (
-        *("score", "--model", models, "--input", source, "--output", output),
-        *("--models", repository, "--features", FEATURES, *arguments),
-    )
 
 
 def read(output):
     """An output in the order of its keys: on a cluster rows come in any order."""
     readers = {".parquet": polars.read_parquet, ".arrow": polars.read_ipc}
     return readers[output.suffix](output).sort("customer_id")
-
-
-def bits(numbers):
-    return [struct.pack("<d", number) for number in numbers]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +39,12 @@ def cluster(tmp_path_factory, repository):
         yield cluster
 
 
+def assert_nothing_is_left(output):
+    """Of a job that failed: its output is not there, nor anything it would be gone on with from."""
+    assert not output.exists()
+    assert not output.with_name(output.name + ".job").exists()
+
+
 def test_every_telco_customer_has_the_same_bits_on_a_cluster_of_two(cluster, tmp_path):
     # test_batch.py has the same customers online and on one machine.
     customers = ibm_customers()
@@ -66,7 +60,7 @@ def test_every_telco_customer_has_the_same_bits_on_a_cluster_of_two(cluster, tmp
     one, two = read(here), read(there)
     assert two["customer_id"].to_list() == sorted(customer_id for customer_id, _, _ in customers)
     for model in ("churn", "upsell"):
-        assert bits(one[f"{model}_score"]) == bits(two[f"{model}_score"])
+        assert list(map(bits, one[f"{model}_score"])) == list(map(bits, two[f"{model}_score"]))
     assert one.equals(two, null_equal=True)
     manifest = json.loads((tmp_path / "there.parquet.manifest.json").read_text())
     assert manifest["output_bytes"] == there.stat().st_size
@@ -74,7 +68,7 @@ def test_every_telco_customer_has_the_same_bits_on_a_cluster_of_two(cluster, tmp
 
 
 def test_every_format_gives_what_one_machine_gives(cluster, tmp_path):
-    rows = [{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED * 30)]
+    rows = numbered(VARIED * 30)
     table = polars.DataFrame(rows)
     base = tmp_path / "base of all*"
     base.mkdir()
@@ -94,7 +88,7 @@ def test_every_format_gives_what_one_machine_gives(cluster, tmp_path):
 
 
 def test_columns_of_other_names_and_features_without_a_column_are_named(cluster, tmp_path):
-    table = polars.DataFrame([{"who": f"row-{n}", **row} for n, row in enumerate(VARIED)])
+    table = polars.DataFrame(numbered(VARIED, "who"))
     table.rename({"tenure": "months"}).drop("gender").write_parquet(tmp_path / "base.parquet")
     named = ("--column", "customer_id=who", "--column", "tenure=months", "--without", "gender")
     here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
@@ -145,7 +139,7 @@ def test_bad_rows_come_back_with_their_reason(cluster, tmp_path):
 
     said = refuse(*score(source, tmp_path / "none.csv", "--max-rejects", "3", "--cluster", cluster.url))
     assert "4 of 7 rows were rejected" in said
-    assert not (tmp_path / "none.csv").exists()
+    assert_nothing_is_left(tmp_path / "none.csv")
 
 
 def test_text_that_cannot_be_cut_exactly_is_refused(cluster, tmp_path):
@@ -159,7 +153,7 @@ def test_text_that_cannot_be_cut_exactly_is_refused(cluster, tmp_path):
 
 def test_another_model_of_the_same_name_is_refused_and_a_new_version_is_found(cluster, repository, tmp_path):
     source = tmp_path / "base.parquet"
-    polars.DataFrame([{"customer_id": f"row-{n}", **row} for n, row in enumerate(VARIED)]).write_parquet(source)
+    polars.DataFrame(numbered(VARIED)).write_parquet(source)
     mine = tmp_path / "models"
     shutil.copytree(MODELS, mine)
     latest = max((mine / "churn").iterdir(), key=lambda version: int(version.name))
@@ -181,7 +175,7 @@ def test_another_model_of_the_same_name_is_refused_and_a_new_version_is_found(cl
     assert done.returncode == 1, done
     said = done.stderr
     assert "the job was made with digest" in said and said.count("digest") == 2 and str(theirs) in said, said
-    assert not (tmp_path / "other.parquet").exists()
+    assert_nothing_is_left(tmp_path / "other.parquet")
 
     shutil.copy(new / "model.toml", theirs / "model.toml")
     done = try_score("same.parquet")
@@ -195,7 +189,8 @@ def test_a_mistake_in_the_command_is_told_before_anything_runs(tmp_path):
     polars.DataFrame([{"customer_id": "a", **customer()}]).write_parquet(source)
     output = tmp_path / "scores.parquet"
     unreachable = refuse(*score(source, output, "--cluster", "http://127.0.0.1:1"), timeout=60)
-    assert "--cluster http://127.0.0.1:1" in unreachable
+    assert "--cluster http://127.0.0.1:1" in unreachable and "--resume" not in unreachable
+    assert_nothing_is_left(output)
     for arguments, expected in [
         (("--cluster", "127.0.0.1:1"), "http://HOST:PORT"),
         (("--cluster", "https://127.0.0.1:1"), "TLS"),
@@ -306,4 +301,19 @@ def test_a_command_that_is_interrupted_calls_its_job_off(large, tmp_path):
         _, said = job.process.communicate(timeout=60)
         assert job.process.returncode == 1 and "called off" in said
         assert executor.tasks_done() < TASKS
-        assert not (tmp_path / "a.csv").exists()
+        assert_nothing_is_left(tmp_path / "a.csv")
+
+
+def test_what_a_killed_command_has_left_is_not_gone_on_with(large, tmp_path):
+    require_cluster()
+    source, expected = large
+    output = tmp_path / "there.parquet"
+    with Cluster(tmp_path / "work", executors=1) as cluster:
+        (executor,) = cluster.executors
+        with Job(source, output, cluster):
+            eventually("a task is done", executor.tasks_done, FINISH_SECONDS)
+        assert output.with_name(output.name + ".job").exists(), "nobody was left to remove it"
+    # A nightly command that always says --resume does not stand still before it.
+    done = run(*score(source, output, "--resume"), timeout=FINISH_SECONDS)
+    assert done.returncode == 0 and "a job on a cluster has left is discarded" in done.stderr, done
+    assert read(output).equals(expected, null_equal=True)

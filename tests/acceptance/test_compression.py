@@ -38,16 +38,9 @@ def server(tmp_path_factory):
     weighted_sum_model(folder / "models")
     copy_sample("churn", folder / "models")
     # Read from the directory in which the server starts.
-    (folder / "bellwether.toml").write_text("max_body_bytes = 100000\nmax_tensor_body_bytes = 400000\n")
-    with Server(folder / "data", models=folder / "models", cwd=folder) as server:
+    settings = "max_body_bytes = 100000\nmax_tensor_body_bytes = 400000\n"
+    with Server(folder / "data", models=folder / "models", settings=settings) as server:
         yield server
-
-
-@pytest.fixture
-def client(server):
-    client = server.client()
-    yield client
-    client.close()
 
 
 def post(client, path, body, encoding, **headers):

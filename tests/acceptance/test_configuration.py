@@ -2,18 +2,11 @@
 bellwether.toml; a mistake is named; every command explains itself."""
 
 import re
-import socket
 
 import pytest
 
-from server import FEATURES, MODELS, Server, refuse, run, succeed
+from server import FEATURES, MODELS, Server, free_port, refuse, run, succeed
 from telco import customer
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_listen_is_taken_from_the_environment(data_dir):

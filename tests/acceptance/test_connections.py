@@ -16,9 +16,7 @@ SHORT = "500ms"
 
 
 def serve(folder, settings, **options):
-    folder.mkdir(exist_ok=True)
-    (folder / "bellwether.toml").write_text(settings)
-    return Server(folder / "data", cwd=folder, grpc_listen="127.0.0.1:0", **options)
+    return Server(folder / "data", grpc_listen="127.0.0.1:0", settings=settings, **options)
 
 
 def connect(address, receive_buffer=None):

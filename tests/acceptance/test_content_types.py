@@ -50,13 +50,6 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def client(server):
-    client = server.client()
-    yield client
-    client.close()
-
-
 def infer(client, model, inputs, content_type="pd", **fields):
     parameters = {"content_type": content_type} if content_type else {}
     body = {"inputs": inputs, "parameters": parameters, **fields}

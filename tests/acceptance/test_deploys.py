@@ -1,6 +1,7 @@
 """A version is deployed while the server serves, and nobody notices but by the answer: not one request
 fails, what is refused changes nothing, what is kept is kept whole, and memory goes back to what it was."""
 
+import concurrent.futures
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 
 import pytest
+from onnx import TensorProto, helper
 
 from deploys import (
     BOUNDARY,
@@ -22,11 +24,12 @@ from deploys import (
     form,
     form_of,
     post,
-    resident_bytes,
     table_version,
 )
+from models import save, tensor_info
 from server import FEATURES, MODELS, Server, prediction_of, refuse, run, succeed
 from telco import VARIED
+from waiting import eventually
 
 CUSTOMER = VARIED[0]
 SHIFTS = [0.0, 1.0]
@@ -41,8 +44,7 @@ SETTLE_SECONDS = 60
 def serve(folder, settings="", **options):
     """A server on a repository of its own, with a configuration file."""
     shutil.copytree(MODELS, folder / "models", dirs_exist_ok=True)
-    (folder / "bellwether.toml").write_text(settings)
-    return Server(folder / "data", models=folder / "models", cwd=folder, **options)
+    return Server(folder / "data", models=folder / "models", settings=settings, **options)
 
 
 @pytest.fixture
@@ -67,16 +69,6 @@ def versions(client, model="churn"):
 def folders(tmp_path, model="churn"):
     folder = tmp_path / "models" / model
     return sorted(os.listdir(folder)) if folder.is_dir() else []
-
-
-def until(look, seconds=30):
-    """What `look` returns as soon as that is something."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := look():
-            return found
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.02)  # between two looks
 
 
 def test_a_hundred_deploys_under_load_fail_no_request_and_leave_memory_as_it_was(tmp_path):
@@ -135,7 +127,7 @@ def test_a_hundred_deploys_under_load_fail_no_request_and_leave_memory_as_it_was
         loads = [Load(server, score, 2), Load(server, infer, 2)]
         # As many versions as are kept loaded, and every path once.
         rounds(10)
-        before = resident_bytes(server)
+        before = server.resident_bytes()
         begun = time.monotonic()
         rounds(DEPLOYS)
         took = time.monotonic() - begun
@@ -159,9 +151,9 @@ def test_a_hundred_deploys_under_load_fail_no_request_and_leave_memory_as_it_was
         assert len(met) > DEPLOYS // 8, f"{len(met)} champions met in {took:.1f} s"
 
         bound = before * MEMORY_SHARE + MEMORY_SLACK
-        until(lambda: resident_bytes(server) <= bound, SETTLE_SECONDS)
+        eventually("memory back", lambda: server.resident_bytes() <= bound, SETTLE_SECONDS)
         print(f"{took:.1f} s, {sum(len(load.answers) for load in loads)} requests, "
-              f"{before >> 20} MiB before, {resident_bytes(server) >> 20} MiB after")
+              f"{before >> 20} MiB before, {server.resident_bytes() >> 20} MiB after")
 
 
 def test_the_first_version_is_champion_and_later_ones_wait_to_be_promoted(server, tmp_path, churn):
@@ -240,7 +232,8 @@ def test_an_input_without_a_feature_is_named(server, tmp_path, churn):
         (b"junk", None, 400, "has no part"),
         (form_of([("model.onnx", b"x")])[:-8], None, 400, "it ends in the middle of a part"),
         (form_of([("model.toml", b"")]), None, 422, "the part model.onnx is missing"),
-        (form_of([("../../x", b"")]), None, 422, "the parts of a version are model.onnx"),
+        (form_of([("../../x", b"")]), None, 422, "has to be called model.onnx"),
+        (form_of([("model.onnx", b"x"), ("promote", b"yes")]), None, 422, "expected true or false"),
         (form_of([("model.onnx", b"x")] * 2), None, 422, "there twice"),
         (form_of([("model.onnx", b"x")]), None, 422, "model.onnx"),
         (b"{}", "application/json", 415, "expected multipart/form-data"),
@@ -278,12 +271,58 @@ def test_an_upload_over_the_bound_is_refused(tmp_path, churn):
         answer = post(client, "churn", body)
         assert answer.status == 413
         assert "4000 bytes (repository.max_upload_bytes)" in answer.error()
-        # And when its length is not said beforehand
+        # And by the command
         said = refuse("model", "deploy", "churn", churn, "--server", f"http://{server.address}")
         assert "413" in said and "4000 bytes" in said
         assert folders(tmp_path) == ["1"]
         only_graph = form_of([("model.onnx", (churn / "model.onnx").read_bytes())])
         assert post(client, "churn", only_graph).status == 201
+
+
+def test_the_refusal_of_a_large_upload_is_heard(tmp_path):
+    # More than a client and a server have in their buffers, from a client that sends all before it listens.
+    body = form_of([("model.onnx", b"\0" * 64_000_000)])
+    with serve(tmp_path, "[repository]\nmax_upload_bytes = 4000\n") as server:
+        answer = post(server.client(), "churn", body)
+        assert (answer.status, "4000 bytes" in answer.error()) == (413, True), answer
+        # One that asks first is not told to go on.
+        host, port = server.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = (
+                "POST /v1/models/churn/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 64000000\r\n"
+                f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nExpect: 100-continue\r\n\r\n"
+            )
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_form_that_names_its_parts_otherwise_is_understood_by_its_file_names(server, tmp_path, churn):
+    # Given what HTTP libraries send for a list of files, with the fields that others put into the query
+    def part(header, content):
+        return f"--{BOUNDARY}\r\nContent-Disposition: form-data; {header}\r\n\r\n".encode() + content + b"\r\n"
+
+    body = b"".join(
+        [
+            part('name="promote"', b"true"),
+            part('name="files"; filename="model.onnx"', (churn / "model.onnx").read_bytes()),
+            part('name="files"; filename="model.toml"', (churn / "model.toml").read_bytes()),
+            part('name="reason"', "für März".encode()),
+            f"--{BOUNDARY}--\r\n".encode(),
+        ]
+    )
+    client = server.client()
+    answer = post(client, "churn", body)
+    assert (answer.status, answer.json()["state"]) == (201, "champion"), answer
+    assert sorted(os.listdir(tmp_path / "models" / "churn" / "2")) == ["model.onnx", "model.toml"]
+    acts = client.get("/v1/audit").json()["acts"]
+    (row,) = [act for act in acts if act["action"] == "model.deploy"]
+    assert row["reason"] == "für März"
+
+
+def test_many_deploys_at_once_wait_for_one_another(server, tmp_path, churn):
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda _: deploy(server, "churn", churn), range(20)))
+    assert sorted(int(reply["version"]) for reply in replies) == list(range(2, 22)), replies
 
 
 def test_deploys_at_once_all_succeed_under_different_numbers(server, tmp_path, churn):
@@ -317,7 +356,7 @@ def test_a_server_that_is_killed_in_the_middle_of_an_upload_leaves_nothing_behin
                 file = tmp_path / "models" / "churn" / hidden[0] / "model.onnx" if hidden else None
                 return file is not None and file.is_file() and file.stat().st_size > 100_000
 
-            until(receiving)
+            eventually("the upload received", receiving)
             assert list(versions(server.client())) == ["1"]
             server.kill()
     assert [name for name in folders(tmp_path) if not name.startswith(".")] == ["1"]
@@ -334,8 +373,8 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(server, tmp_path):
     host, port = server.address.rsplit(":", 1)
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + form_of([("model.onnx", b"\0" * 100_000)])[:50_000])
-        until(lambda: folders(tmp_path, "new"))
-    until(lambda: not (tmp_path / "models" / "new").exists())
+        eventually("the first file", lambda: folders(tmp_path, "new"))
+    eventually("the folder gone", lambda: not (tmp_path / "models" / "new").exists())
 
 
 # The folder, watched.
@@ -354,7 +393,7 @@ def test_a_folder_that_is_copied_in_slowly_is_not_loaded_half(tmp_path, churn):
                 file.flush()
                 assert "2" not in versions(client)
                 time.sleep(0.05)  # a slow copy
-        found = until(lambda: versions(client).get("2"))
+        found = eventually("version 2", lambda: versions(client).get("2"))
         assert found["state"] == "champion" and "reason" not in found, found
         assert not [e for e in server.entries() if e["level"] == "ERROR"]
 
@@ -370,14 +409,14 @@ def test_a_changed_file_is_loaded_and_a_broken_one_leaves_what_was_served(tmp_pa
         file = tmp_path / "models" / "churn" / "1" / "model.onnx"
         (tmp_path / "models" / "churn" / "1" / "golden.json").unlink()
         file.write_bytes((churn / "model.onnx").read_bytes())
-        until(lambda: math.isclose(score(), churn_score(CUSTOMER, 1.0), abs_tol=1e-6))
+        eventually("the new score", lambda: math.isclose(score(), churn_score(CUSTOMER, 1.0), abs_tol=1e-6))
         file.write_bytes(b"broken")
-        found = until(lambda: versions(client)["1"].get("reason"))
+        found = eventually("what is wrong with it", lambda: versions(client)["1"].get("reason"))
         assert "served as it was before" in found and "model.onnx" in found
         assert math.isclose(score(), churn_score(CUSTOMER, 1.0), abs_tol=1e-6)
         # It is tried once, and not at every look.
         shutil.rmtree(tmp_path / "models" / "upsell")
-        until(lambda: not versions(client, "upsell") or "gone" in str(versions(client, "upsell")))
+        eventually("upsell gone", lambda: not versions(client, "upsell") or "gone" in str(versions(client, "upsell")))
         errors = [e for e in server.entries() if e.get("model") == "churn" and e["level"] == "ERROR"]
         assert len(errors) == 1, errors
 
@@ -387,7 +426,7 @@ def test_a_version_that_appears_is_a_candidate_once_something_was_said(tmp_path,
         client = server.client()
         deploy(server, "churn", churn, "--promote")
         shutil.copytree(churn, tmp_path / "models" / "churn" / "7")
-        assert until(lambda: versions(client).get("7"))["state"] == "candidate"
+        assert eventually("version 7", lambda: versions(client).get("7"))["state"] == "candidate"
         assert versions(client)["2"]["state"] == "champion"
         assert deploy(server, "churn", churn)["version"] == "8"
 
@@ -405,7 +444,7 @@ def test_the_policy_says_which_versions_are_loaded(tmp_path, churn):
         deploy(server, "churn", churn, "--promote")
         deploy(server, "churn", churn)
         deploy(server, "churn", churn)
-        until(lambda: versions(server.client())["5"]["state"] == "unavailable")
+        eventually("version 5 unavailable", lambda: versions(server.client())["5"]["state"] == "unavailable")
         found = versions(server.client())
         loaded = {version for version, model in found.items() if model["state"] != "unavailable"}
         assert loaded == {"6", "7", "8", "9"}
@@ -441,3 +480,49 @@ def test_validate_tells_everything_at_once_and_says_no_with_its_exit_code(tmp_pa
     problems = " ".join(report["problems"])
     assert "tenur" in problems and "golden.json row 2" in problems
     assert "refused" in run("model", "validate", wrong, "--features", FEATURES).stdout
+
+
+def test_validate_needs_no_views_and_says_how_many_rows_it_has_timed(tmp_path):
+    # Given a graph that takes three rows and no others, where there is no folder of views
+    folder = save(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        [tensor_info("x", TensorProto.FLOAT, [3, 2])],
+        [tensor_info("y", TensorProto.FLOAT, [3, 2])],
+        [],
+        tmp_path,
+        "three",
+    )
+    report = json.loads(succeed("model", "validate", folder, "--json", cwd=tmp_path).stdout)
+    assert report["accepted"], report
+    assert [timing["rows"] for timing in report["timings"]] == [3]
+    assert any("no folder features" in remark for remark in report["remarks"])
+    # And one that is named has to be there
+    said = refuse("model", "validate", folder, "--features", tmp_path / "nowhere", cwd=tmp_path)
+    assert "nowhere" in said
+
+
+def test_a_deploy_that_binds_to_no_features_says_so(server, tmp_path):
+    folder = save(
+        [helper.make_node("Neg", ["tenur"], ["y"])],
+        [tensor_info("tenur", TensorProto.FLOAT, ["N", 1])],
+        [tensor_info("y", TensorProto.FLOAT, ["N", 1])],
+        [],
+        tmp_path,
+        "unbound",
+    )
+    (problem,) = deploy(server, "unbound", folder)["unbound"]
+    assert "tenur is not in view customer; did you mean tenure?" in problem
+    done = succeed("model", "deploy", "unbound", folder, "--server", f"http://{server.address}")
+    assert "served under /v2 only" in done.stderr and "did you mean tenure?" in done.stderr
+    assert "unbound" not in deploy(server, "churn", MODELS / "churn" / "1")
+
+
+def test_a_folder_that_is_no_version_is_named_with_what_was_expected(server, tmp_path):
+    for folder, words in [
+        (tmp_path / "nowhere", "there is no such folder"),
+        (MODELS / "churn", "it is in the folder 1 inside"),
+        (MODELS / "churn" / "1" / "model.onnx", "it is a file"),
+    ]:
+        assert words in refuse("model", "validate", folder, "--features", FEATURES)
+        said = refuse("model", "deploy", "churn", folder, "--server", f"http://{server.address}")
+        assert words in said and "model.onnx" in said

@@ -70,13 +70,6 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def client(server):
-    client = server.client()
-    yield client
-    client.close()
-
-
 def ago(**time):
     return (datetime.now(UTC) - timedelta(**time)).isoformat()
 

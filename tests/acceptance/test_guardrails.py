@@ -5,7 +5,9 @@ import pytest
 
 import faulty
 from export import export, read
-from server import Server
+from rollouts import roll_out, rolled_out
+from server import Server, succeed
+from waiting import eventually
 
 # The promise is seconds; a machine with eight builds on it takes longer to send the requests.
 ROLLBACK_SECONDS = 120
@@ -15,14 +17,11 @@ PERCENT = 50
 
 def serve(tmp_path, models):
     """A server whose guardrails look back far enough for the requests of a slow machine."""
-    (tmp_path / "bellwether.toml").write_text('[rollout]\nwindow = "3m"\n')
-    return Server(tmp_path / "data", models=models, cwd=tmp_path)
+    return Server(tmp_path / "data", models=models, settings='[rollout]\nwindow = "3m"\n')
 
 
 def begin_canary(client, version, **fields):
-    body = {"action": "canary", "version": version, "percent": PERCENT, "reason": "the figures look good"}
-    answer = client.post(f"/v1/models/{faulty.MODEL}/rollout", {**body, **fields})
-    assert answer.status == 200, answer
+    rolled_out(client, "canary", version, percent=PERCENT, reason="the figures look good", **fields)
 
 
 def versions(client):
@@ -78,13 +77,9 @@ def test_a_canary_with_a_fault_is_rolled_back_and_no_request_fails(
             # Given traffic, when a version with a fault becomes the canary
             begin_canary(client, 2)
             # Then it is a candidate again, without anybody doing anything
-            faulty.wait_for(
-                lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS, "the rollback of the canary"
-            )
+            eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
             rolled_back_at = len(traffic.answered)
-            faulty.wait_for(
-                lambda: len(traffic.answered) > rolled_back_at + 50, ROLLBACK_SECONDS, "more answers"
-            )
+            eventually("more answers", lambda: len(traffic.answered) > rolled_back_at + 50, ROLLBACK_SECONDS)
         # And every request was answered, after the rollback by the champion
         assert not traffic.failed, traffic.failed[:3]
         # Those on their way when it happened may still have been the canary's.
@@ -104,6 +99,34 @@ def test_a_canary_with_a_fault_is_rolled_back_and_no_request_fails(
         assert word in ended["reason"], ended["reason"]
 
 
+def test_why_a_canary_was_taken_back_stays_in_sight_until_it_gets_another_role(tmp_path):
+    models = tmp_path / "models"
+    faulty.champion(models)
+    faulty.drifting(models, 2)
+    # Given a canary that drifts, of few customers
+    customers = faulty.varied_customers(200)
+    with serve(tmp_path, models) as server:
+        client = server.client()
+        faulty.store_all(client, customers)
+        begin_canary(client, 2)
+        with faulty.Traffic(server, customers):
+            eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
+        server.kill()
+    # Then the list says why, also after a crash
+    with serve(tmp_path, models) as server:
+        client = server.client()
+        said = succeed("model", "list", "--server", f"http://{server.address}").stdout
+        (line,) = [line for line in said.splitlines() if line.startswith(f"{faulty.MODEL} ") and " 2 " in line]
+        assert "candidate" in line and "taken back as canary at 2" in line, said
+        assert "its scores have drifted" in line and "the champion's" in line, said
+        (taken_back,) = client.get(f"/v1/models/{faulty.MODEL}").json()["roles"]["taken_back"]
+        assert (taken_back["version"], "stability index" in taken_back["reason"]) == ("2", True)
+        # And no more when somebody has given it a role again
+        shadow = client.post(f"/v1/models/{faulty.MODEL}/rollout", {"action": "shadow", "version": "2"})
+        assert (shadow.status, shadow.json()["taken_back"]) == (200, []), shadow
+        assert "reason" not in versions(client)["2"]
+
+
 def test_a_good_canary_stays_and_answers_its_share(tmp_path, customers):
     models = tmp_path / "models"
     faulty.champion(models)
@@ -118,7 +141,7 @@ def test_a_good_canary_stays_and_answers_its_share(tmp_path, customers):
                 report = versions(client)["2"]["canary"]
                 return report if "score_drift" in report else None
 
-            report = faulty.wait_for(judged, ROLLBACK_SECONDS, "the verdict on all limits")
+            report = eventually("the verdict on all limits", judged, ROLLBACK_SECONDS)
         # Then none is broken, and it is still the canary
         assert "breach" not in report and report["errors"] == 0
         assert report["canary"]["customers"] >= 500 and report["champion"]["customers"] >= 500
@@ -148,16 +171,14 @@ def test_a_canary_is_held_to_limits_of_its_own_where_it_has_some(tmp_path, custo
             def drifted():
                 return versions(client)["2"]["canary"].get("score_drift", 0) > 0.25
 
-            faulty.wait_for(drifted, ROLLBACK_SECONDS, "the drift of the scores")
+            eventually("the drift of the scores", drifted, ROLLBACK_SECONDS)
         report = versions(client)["2"]["canary"]
         assert report["guardrails"]["max_score_drift"] == 1000.0
         assert "breach" not in report
         assert state_of(client, 2) == "canary"
         # When the limit is the usual one again, then it is judged by what was counted already
         begin_canary(client, 2, guardrails={"max_score_drift": 0.25})
-        faulty.wait_for(
-            lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS, "the rollback of the canary"
-        )
+        eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
         assert rollbacks(client) == {"score_drift": 1}
 
 
@@ -176,9 +197,6 @@ def test_limits_that_cannot_be_meant_are_refused(tmp_path, guardrails, word):
     faulty.same(models, 2)
     with serve(tmp_path, models) as server:
         client = server.client()
-        answer = client.post(
-            f"/v1/models/{faulty.MODEL}/rollout",
-            {"action": "canary", "version": 2, "percent": 5, "guardrails": guardrails},
-        )
+        answer = roll_out(client, "canary", 2, percent=5, guardrails=guardrails)
         assert answer.status == 422 and word in answer.error()
         assert state_of(client, 2) == "candidate"

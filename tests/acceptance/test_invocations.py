@@ -34,13 +34,6 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def client(server):
-    client = server.client()
-    yield client
-    client.close()
-
-
 def invoke(client, model, body):
     return client.post(f"/invocations?model={model}", body)
 

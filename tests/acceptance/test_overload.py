@@ -7,7 +7,6 @@ requests as a few seconds hold."""
 import itertools
 import threading
 import time
-from pathlib import Path
 
 import numpy
 import pytest
@@ -235,12 +234,6 @@ class Load:
         return float(numpy.quantile(seconds, 0.99))
 
 
-def resident_bytes(server):
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) * 1024
-
-
 def test_at_three_times_the_capacity_what_is_accepted_is_done_as_fast_as_ever(tmp_path):
     # Whoever waits has at most one before it, so that a request takes at most twice its time.
     with SmallServer(tmp_path, CONCURRENCY, 1) as server:
@@ -253,9 +246,9 @@ def test_at_three_times_the_capacity_what_is_accepted_is_done_as_fast_as_ever(tm
         count = round(3 * per_second * seconds)
         overload = Load(heavy, clients=24)
         took = overload.open(3 * per_second, count)
-        after_first_half = resident_bytes(server)
+        after_first_half = server.resident_bytes()
         took += overload.open(3 * per_second, count)
-        after_second_half = resident_bytes(server)
+        after_second_half = server.resident_bytes()
 
         # The machine may be busier now than before, so what is usual is taken from both.
         at_capacity.closed(seconds=3.5)

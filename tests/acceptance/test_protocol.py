@@ -16,11 +16,9 @@ LENGTH = "Inference-Header-Content-Length"
 INFER = "/v2/models/boosted/infer"
 
 
-@pytest.fixture
-def client(protocol_server):
-    client = protocol_server.client()
-    yield client
-    client.close()
+@pytest.fixture(scope="session")
+def server(protocol_server):
+    return protocol_server
 
 
 @pytest.fixture

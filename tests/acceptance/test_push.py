@@ -7,7 +7,7 @@ import pytest
 
 from models import reference
 from server import FEATURES, Server, prediction_of, refuse, succeed
-from telco import FEATURES as FEATURE_NAMES
+from telco import FEATURES as FEATURE_NAMES, numbered
 from telco import IBM_COLUMNS, IBM_CSV, VARIED, customer, ibm_customers
 
 
@@ -58,7 +58,7 @@ def test_csv_with_other_spelling_of_the_headers(data_dir, tmp_path):
 
 def test_parquet(data_dir, tmp_path):
     file = tmp_path / "base.parquet"
-    rows = [{"customer_id": f"row-{number}", **row} for number, row in enumerate(VARIED)]
+    rows = numbered(VARIED)
     polars.DataFrame(rows).write_parquet(file)
     succeed(*push(data_dir, file))
     assert_stored(data_dir, VARIED)
@@ -66,7 +66,7 @@ def test_parquet(data_dir, tmp_path):
 
 def test_parquet_with_narrower_types(data_dir, tmp_path):
     file = tmp_path / "base.parquet"
-    rows = [{"customer_id": f"row-{number}", **row} for number, row in enumerate(VARIED)]
+    rows = numbered(VARIED)
     narrow = polars.DataFrame(rows).with_columns(
         polars.col("tenure").cast(polars.Int32), polars.col("contract").cast(polars.Categorical)
     )

@@ -9,6 +9,7 @@ import lightgbm
 import numpy
 import pandas
 import pytest
+import skl2onnx
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -343,6 +344,23 @@ def test_a_column_that_is_no_feature_is_named(client):
             "CalibratedClassifierCV around a ColumnTransformer.*the other way round",
         ),
         (lambda x, y: LogisticRegression().fit(x, y), lambda x: x.to_dict(), "expected a pandas or Polars"),
+        (lambda x, y: LogisticRegression().fit(x, y), lambda x: x.tenure, "expected a pandas.*found Series"),
+        (lambda x, y: LogisticRegression, lambda x: x, "found the class LogisticRegression itself"),
+        (
+            lambda x, y: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(x, y).booster_,
+            lambda x: x,
+            "found a Booster of lightgbm.*fit an LGBMClassifier or LGBMRegressor",
+        ),
+        (
+            lambda x, y: xgboost.XGBClassifier(n_estimators=5).fit(x, y).get_booster(),
+            lambda x: x,
+            "found a Booster of xgboost.*fit an XGBClassifier or XGBRegressor",
+        ),
+        (
+            lambda x, y: HistGradientBoostingClassifier(max_iter=5, categorical_features=["paid"]).fit(paying(x), y),
+            lambda x: paying(x),
+            "no ONNX form that takes text, as in the column paid: encode it",
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_said_before_anything_is_sent(client, estimator, sample, words):
@@ -351,6 +369,42 @@ def test_what_cannot_be_converted_is_said_before_anything_is_sent(client, estima
     with pytest.raises(bellwether.ConversionError, match=words):
         client.deploy("never", estimator(rows, churned), sample(rows))
     assert client.models.list("never") == []
+
+
+def paying(rows):
+    """The rows with a column of categories."""
+    return rows.assign(paid=pandas.Categorical(numpy.where(rows.tenure < 30, "by card", "by cheque")))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"task": "binery"}, 'task: expected one of "binary", "affinity", "regression", found \'binery\''),
+        ({"label": "churn"}, "label: expected a mapping, found 'churn'"),
+        ({"baseline": ["tenure"]}, "baseline: expected a mapping"),
+        ({"tolerance": 0}, "tolerance: expected a number above 0, found 0"),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_named(options, words):
+    rows, churned, _ = training()
+    estimator = LogisticRegression().fit(rows[["tenure"]], churned)
+    with pytest.raises(bellwether.ConversionError, match=words):
+        bellwether.convert(estimator, rows[["tenure"]].head(50), **options)
+
+
+def test_an_exporter_that_says_every_node_of_every_tree_is_cut_short_and_the_cause_kept(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("cannot make the node with\n" + "0,\n" * 100_000) from TypeError("found a truth value")
+
+    monkeypatch.setattr(skl2onnx, "to_onnx", fail)
+    rows, churned, _ = training()
+    estimator = HistGradientBoostingClassifier(max_iter=5).fit(rows[["tenure"]], churned)
+    with pytest.raises(bellwether.ConversionError) as refused:
+        bellwether.convert(estimator, rows[["tenure"]].head(50))
+    assert str(refused.value) == (
+        "HistGradientBoostingClassifier: no ONNX form (float64 and float32: ValueError: cannot make the node "
+        "with …, because of TypeError: found a truth value)"
+    )
 
 
 def test_a_bundle_can_be_written_and_looked_at(tmp_path):

@@ -1,12 +1,14 @@
 """What the Python client sends, what it tries again, and what it makes of answers: without a server."""
 
 import asyncio
+import inspect
 import io
 import json
 import sys
 
 import bellwether
 import httpx
+import numpy
 import pyarrow
 import pyarrow.ipc
 import pytest
@@ -222,6 +224,63 @@ def test_url_and_key_come_from_the_environment_and_the_key_is_shown_nowhere(monk
     assert request.headers["Authorization"] == "Bearer bw_1_secret"
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"url": "localhost:8080"}, "url: expected http://HOST:PORT.*'localhost:8080'"),
+        ({"timeout": 0}, "timeout: expected seconds above 0, found 0"),
+        ({"retries": -1}, "retries: expected 0 or more, found -1"),
+        ({"api_key": "bw_1_sec\nret"}, "api_key: it has characters that no key has"),
+        ({"verify": "nowhere/ca.pem"}, "verify: no file nowhere/ca.pem"),
+        ({"cert": ("nowhere/c.pem", "nowhere/k.pem")}, "cert: no file nowhere/c.pem"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_named_at_once(options, words):
+    for client in (bellwether.Client, bellwether.AsyncClient):
+        with pytest.raises((ValueError, FileNotFoundError), match=words) as refused:
+            client(**options)
+        assert "sec" not in str(refused.value).replace("seconds", "")
+
+
+def test_a_key_that_was_read_from_a_file_may_have_a_line_end():
+    server = Answers(NO_MODELS)
+    with server.client(api_key="bw_1_secret\n") as client:
+        client.models.list()
+    assert server.requests[0].headers["Authorization"] == "Bearer bw_1_secret"
+
+
+def test_customers_with_numbers_for_ids_are_scored_as_they_were_pushed():
+    ids = numpy.array([7, 8])
+    taken = httpx.Response(200, json={"outcome_id": "x", "duplicate": False})
+    server = Answers(httpx.Response(200, json=SCORES), httpx.Response(200, json=SCORES), taken)
+    with server.client() as client:
+        client.score_many(ids, concurrency=1)
+        client.outcome("churn", customer_id=ids[0])
+        with pytest.raises(TypeError, match="customer_id: expected text or a whole number, found 7.5"):
+            client.score(7.5)
+    sent = [json.loads(request.content)["customer_id"] for request in server.requests]
+    assert sent == ["7", "8", "7"]
+
+
+def test_numbers_of_numpy_are_numbers_and_a_version_is_one():
+    server = Answers(httpx.Response(200, json=ROLES))
+    with server.client() as client:
+        client.models.canary("churn", numpy.int64(2), percent=numpy.float32(5))
+        deployed = bellwether.Deployed("churn", 2, "candidate", None, None, None, {})
+        with pytest.raises(TypeError, match="version: expected a whole number, found a Deployed.*.version"):
+            client.models.promote("churn", deployed)
+    assert json.loads(server.requests[0].content) == {"action": "canary", "version": 2, "percent": 5}
+
+
+def test_a_table_of_which_no_row_fits_is_refused_in_the_words_of_the_server():
+    words = "all 2 rows were refused; the first: customer_id: missing"
+    refused = [{"index": 0, "error": "customer_id: missing"}, {"index": 1, "error": "customer_id: missing"}]
+    server = Answers(httpx.Response(422, json={"written": 0, "refused": refused, "error": words}))
+    with server.client() as client, pytest.raises(bellwether.InvalidRequest) as raised:
+        client.features.push(pyarrow.table({"tenure": [1, 2]}))
+    assert str(raised.value) == words
+
+
 def test_a_bundle_is_uploaded_in_parts_and_tells_how_far_it_is(tmp_path):
     deployed = {"model": "churn", "version": "4", "state": "champion", "previous_champion": "3"}
     server = Answers(NO_MODELS, httpx.ConnectError("refused"), httpx.Response(201, json=deployed))
@@ -280,11 +339,17 @@ def test_the_asynchronous_client_does_the_same():
     assert len(server.requests) == 3
 
 
-def test_both_clients_have_the_same_methods():
+def test_both_clients_have_the_same_methods_with_the_same_arguments():
     def methods(one):
-        return {name for name in dir(one) if not name.startswith("_")}
+        found = {name: method for name, method in inspect.getmembers(one, callable) if not name.startswith("_")}
+        assert all(method.__doc__ for method in found.values()), one
+        return {name: inspect.signature(method) for name, method in found.items()}
+
+    def arguments(one):
+        return [str(given) for name, given in inspect.signature(one).parameters.items() if name != "transport"]
 
     assert methods(bellwether.Client) == methods(bellwether.AsyncClient)
+    assert arguments(bellwether.Client) == arguments(bellwether.AsyncClient)
     threads, loop = bellwether.Client(), bellwether.AsyncClient()
     for part in ("features", "events", "models"):
         assert methods(getattr(threads, part)) == methods(getattr(loop, part)), part
@@ -295,6 +360,31 @@ def test_both_clients_have_the_same_methods():
 def test_the_bar_says_how_far_it_is():
     assert line(Progress("upload", 1, 4), 2.2) == "upload [#######.......................]  25% 2 s"
     assert line(Progress("load", 0, None), 3) == "load … 3 s"
+
+
+class Notebook(io.StringIO):
+    """Standard error as a notebook has it, which says that it is no terminal."""
+
+
+Notebook.__module__ = "ipykernel.iostream"
+
+
+def assert_cleared(terminal):
+    """The last thing written is blanks over the bar, and the cursor is back."""
+    *_, bar, blanks, end = terminal.getvalue().split("\r")
+    assert bar.strip() and not blanks.strip() and len(blanks) >= len(bar.rstrip()) and end == ""
+
+
+def test_a_bar_is_shown_in_notebooks_too(monkeypatch):
+    monkeypatch.setattr(_progress, "_REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(_progress, "PATIENCE_SECONDS", 0.0)
+    for stream, shown in ((Notebook(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Reporter(None) as reporter:
+            reporter.report("convert")
+            if shown:
+                eventually("a bar", lambda: "convert" in stream.getvalue())
+        assert bool(stream.getvalue()) == shown
 
 
 def test_a_bar_comes_with_what_takes_a_while_and_goes_with_it(monkeypatch):
@@ -311,4 +401,31 @@ def test_a_bar_comes_with_what_takes_a_while_and_goes_with_it(monkeypatch):
     with Reporter(True) as slow:
         slow.report("upload", 1, 2)
         eventually("a bar", lambda: " 50%" in terminal.getvalue())
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert_cleared(terminal)
+
+
+@pytest.mark.parametrize("waits", ["threads", "asyncio"])
+def test_a_bar_goes_when_what_it_shows_fails_on_the_way(monkeypatch, waits):
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(_progress, "_REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(_progress, "PATIENCE_SECONDS", 0.0)
+
+    def fail(request):
+        eventually("a bar", lambda: "events" in terminal.getvalue())
+        return httpx.Response(500, json={"error": "the disk is full"})
+
+    async def fail_later(request):
+        return fail(request)
+
+    async def send_later():
+        async with bellwether.AsyncClient("http://server", transport=httpx.MockTransport(fail_later)) as client:
+            await client.events.send({"event": "ticket"}, progress=True)
+
+    def send():
+        with bellwether.Client("http://server", transport=httpx.MockTransport(fail)) as client:
+            client.events.send({"event": "ticket"}, progress=True)
+
+    with pytest.raises(bellwether.BellwetherError, match="the disk is full"):
+        send() if waits == "threads" else asyncio.run(send_later())
+    assert_cleared(terminal)

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from metrics import metric
 from redis_server import RedisServer
 from server import FEATURES, MODELS, Server, refuse, run, succeed
 from telco import customer
@@ -30,8 +31,7 @@ def start(folder, url, **settings):
     """A server whose configuration names the shared store."""
     folder.mkdir(exist_ok=True)
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**SETTINGS, **settings}.items()]
-    (folder / "bellwether.toml").write_text("\n".join(["[store]", f'url = "{url}"', *lines, ""]))
-    return Server(folder / "data", cwd=folder)
+    return Server(folder / "data", settings="\n".join(["[store]", f'url = "{url}"', *lines, ""]))
 
 
 def known(client, customer_id):
@@ -44,12 +44,6 @@ def wait_until(condition, seconds=RETURN_SECONDS):
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)  # between two looks
-
-
-def metric(client, name):
-    """The sum over all labels."""
-    lines = client.get("/metrics").body.decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{")))
 
 
 def test_a_server_on_redis_stores_and_scores_like_any_other(tmp_path, redis, client, customer_id):

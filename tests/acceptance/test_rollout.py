@@ -12,6 +12,8 @@ import pytest
 
 from churn_versions import add_version
 from export import read
+from metrics import metric
+from rollouts import roll_out, rolled_out
 from server import Server, prediction_of, refuse, succeed
 from telco import customer
 
@@ -41,20 +43,6 @@ def served(tmp_path, models):
 
 def url(server):
     return f"http://{server.address}"
-
-
-def roll_out(client, action, version=None, model="churn", **fields):
-    body = {"action": action, **fields}
-    if version is not None:
-        body["version"] = str(version)
-    return client.post(f"/v1/models/{model}/rollout", body)
-
-
-def rolled_out(client, action, version=None, **fields):
-    """A transition that must be possible; returns the roles after it."""
-    answer = roll_out(client, action, version, **fields)
-    assert answer.status == 200, answer
-    return answer.json()
 
 
 def states(client):
@@ -433,15 +421,6 @@ def test_a_retired_version_is_not_loaded_and_its_files_stay(served):
     assert states(client) == {"1": "champion", "2": "retired"}
     rolled_out(client, "promote", 2)
     assert answered_by(client, CUSTOMERS[0]) == "2"
-
-
-def metric(client, name, **labels):
-    text = client.get("/metrics").body.decode()
-    for line in text.splitlines():
-        wanted = (f'{key}="{value}"' for key, value in labels.items())
-        if line.startswith(name + "{") and all(label in line for label in wanted):
-            return float(line.rsplit(" ", 1)[1])
-    raise AssertionError(f"no {name} with {labels}")
 
 
 def test_roles_and_shares_are_metrics(served):

@@ -18,6 +18,7 @@ import pytest
 
 from churn_versions import add_version
 from export import export
+from rollouts import rolled_out
 from server import ANSWER_SECONDS, Client, Server
 from telco import VARIED, customer, ibm_customers
 from waiting import eventually
@@ -65,12 +66,6 @@ def without_id(scored):
 def store_all(client, rows):
     answer = client.request("POST", "/v1/features/customer", lines(rows), {"Content-Type": NDJSON})
     assert answer.status == 200 and answer.json()["written"] == len(rows), answer
-
-
-def configured(tmp_path, settings, **options):
-    config = tmp_path / "bellwether.toml"
-    config.write_text(settings)
-    return Server(tmp_path / "data", arguments=("--config", config), **options)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +287,7 @@ def test_a_row_is_answered_before_the_next_is_sent(shared_server, client, varied
 
 
 def test_more_requests_than_may_run_are_told_to_come_back_and_single_scores_are_answered(tmp_path):
-    with configured(tmp_path, "[score_batch]\nmax_requests = 1\n") as server:
+    with Server(tmp_path / "data", settings="[score_batch]\nmax_requests = 1\n") as server:
         client = server.client()
         client.store("a", customer())
         with contextlib.closing(Stream(server)) as stream:
@@ -317,21 +312,15 @@ def test_more_requests_than_may_run_are_told_to_come_back_and_single_scores_are_
         assert "bellwether_score_batch_in_flight 0\n" in metrics
 
 
-def resident_mb(server):
-    with open(f"/proc/{server.process.pid}/status") as status:
-        (line,) = [line for line in status if line.startswith("VmRSS:")]
-    return int(line.split()[1]) / 1024
-
-
 def test_a_client_that_does_not_read_takes_no_memory_and_no_place(tmp_path):
     settings = '[score_batch]\nmax_requests = 1\nanswer_bytes = 1_000_000\nstall_timeout = "3s"\n'
-    with configured(tmp_path, settings) as server:
+    with Server(tmp_path / "data", settings=settings) as server:
         client = server.client()
         client.store("a", customer())
         rows = lines([{"customer_id": "a"}] * 2000)
         # What a batch takes while it is scored is there before anything is compared.
         answers(post(client, rows * 10))
-        before = resident_mb(server)
+        before = server.resident_bytes()
         sent = 0
 
         def push(stream):
@@ -354,7 +343,7 @@ def test_a_client_that_does_not_read_takes_no_memory_and_no_place(tmp_path):
             assert answers(post(client, lines([{"customer_id": "a"}])))
             # Six million rows were to come; their answers alone would be two thousand megabytes.
             assert sent < 3_000
-            assert resident_mb(server) - before < 100
+            assert server.resident_bytes() - before < 100 * 1024 * 1024
         sender.join(60)
         assert not sender.is_alive()
 
@@ -387,8 +376,7 @@ def test_a_canary_answers_its_customers_here_too(tmp_path):
         client = server.client()
         ids = [f"C-{number:03}" for number in range(100)]
         store_all(client, [{"customer_id": one, **customer()} for one in ids])
-        answer = client.post("/v1/models/churn/rollout", {"action": "canary", "version": "2", "percent": 40})
-        assert answer.status == 200, answer
+        rolled_out(client, "canary", 2, percent=40)
         alone = [without_id(client.score(one)) for one in ids]
         together = answers(post(client, lines({"customer_id": one} for one in ids)))
         assert [without_id(line) for line in together] == alone
@@ -397,7 +385,7 @@ def test_a_canary_answers_its_customers_here_too(tmp_path):
 
 def test_a_server_that_stops_lets_a_request_end_and_then_ends_it(tmp_path):
     settings = 'shutdown_timeout = "4s"\n'
-    with configured(tmp_path, settings) as server:
+    with Server(tmp_path / "data", settings=settings) as server:
         client = server.client()
         client.store("a", customer())
         with contextlib.closing(Stream(server)) as stream:

@@ -7,18 +7,16 @@ import pytest
 
 import faulty
 from export import export, read
+from rollouts import rolled_out
 from server import Server, prediction_of, refuse
+from waiting import eventually
 
 # A busy machine runs shadow versions when nobody else wants to.
 REPORT_SECONDS = 120
 
 
 def shadow(client, version):
-    answer = client.post(
-        f"/v1/models/{faulty.MODEL}/rollout",
-        {"action": "shadow", "version": version, "reason": "to see what it says"},
-    )
-    assert answer.status == 200, answer
+    rolled_out(client, "shadow", version, reason="to see what it says")
 
 
 def version_of(client, version):
@@ -90,7 +88,7 @@ def test_a_faulty_shadow_changes_no_bit_of_an_answer_and_its_fault_is_reported(
             report = report_of(client, 2)
             return report if report["pairs"] + report["errors"] + report["dropped"] == total else None
 
-        report = faulty.wait_for(all_run, REPORT_SECONDS, "the report of all rows")
+        report = eventually("the report of all rows", all_run, REPORT_SECONDS)
         assert report["dropped"] == 0
         assert any(said.startswith(fault) for said in report["faults"]), report
         if fault == "fails":
@@ -110,13 +108,12 @@ def test_a_faulty_shadow_changes_no_bit_of_an_answer_and_its_fault_is_reported(
         assert f"bellwether_shadow_faults{labels} {len(report['faults'])}\n" in metrics
         role = f'{{model="{faulty.MODEL}",version="2",role="shadow"}}'
         assert f"bellwether_model_requests_total{role} {total}\n" in metrics
-        faulty.wait_for(
-            lambda: any(
+        def is_logged():
+            return any(
                 entry.get("version") == "2" and fault in entry.get("fault", "") for entry in server.entries()
-            ),
-            REPORT_SECONDS,
-            "the fault in the log",
-        )
+            )
+
+        eventually("the fault in the log", is_logged, REPORT_SECONDS)
 
 
 def test_every_score_of_a_shadow_is_a_row_beside_what_was_answered(tmp_path, customers):
@@ -139,7 +136,7 @@ def test_every_score_of_a_shadow_is_a_row_beside_what_was_answered(tmp_path, cus
             reports = [report_of(client, version) for version in (2, 3)]
             return all(r["pairs"] + r["errors"] == len(customers) for r in reports)
 
-        faulty.wait_for(all_run, REPORT_SECONDS, "the report of all rows")
+        eventually("the report of all rows", all_run, REPORT_SECONDS)
     export(tmp_path / "data", tmp_path / "export")
     rows = read(tmp_path / "export", "shadow_scores").to_dicts()
     assert len(rows) == 2 * len(customers)
@@ -164,22 +161,20 @@ def test_what_a_slow_shadow_does_not_keep_up_with_is_counted_and_waits_for_nobod
     models = tmp_path / "models"
     faulty.champion(models)
     faulty.slow(models, 2)
-    (tmp_path / "bellwether.toml").write_text("[rollout]\nshadow_queue = 4\nshadow_cpu_share = 0.05\n")
-    with Server(tmp_path / "data", models=models, cwd=tmp_path) as server:
+    settings = "[rollout]\nshadow_queue = 4\nshadow_cpu_share = 0.05\n"
+    with Server(tmp_path / "data", models=models, settings=settings) as server:
         client = server.client()
         faulty.store_all(client, customers)
         shadow(client, 2)
         with faulty.Traffic(server, customers) as traffic:
-            faulty.wait_for(
-                lambda: report_of(client, 2)["dropped"] > 100, REPORT_SECONDS, "a hundred dropped rows"
-            )
+            eventually("a hundred dropped rows", lambda: report_of(client, 2)["dropped"] > 100, REPORT_SECONDS)
         assert not traffic.failed, traffic.failed[:3]
 
         def all_known():
             report = report_of(client, 2)
             return report["pairs"] + report["errors"] + report["dropped"] == len(traffic.answered)
 
-        faulty.wait_for(all_known, REPORT_SECONDS, "the report of all rows")
+        eventually("the report of all rows", all_known, REPORT_SECONDS)
         report = report_of(client, 2)
         assert 0 < report["pairs"] < len(traffic.answered)
         metrics = client.get("/metrics").body.decode()
@@ -196,15 +191,12 @@ def test_a_version_that_leaves_shadow_is_compared_no_more(tmp_path, customers):
         faulty.store_all(client, customers)
         shadow(client, 2)
         score_all(client, customers)
-        faulty.wait_for(lambda: report_of(client, 2)["pairs"] == 60, REPORT_SECONDS, "the report of all rows")
+        eventually("the report of all rows", lambda: report_of(client, 2)["pairs"] == 60, REPORT_SECONDS)
         labels = f'{{model="{faulty.MODEL}",version="2"}}'
         gauge = f"bellwether_shadow_score_difference{labels} "
         metrics = client.get("/metrics").body.decode()
         assert gauge in metrics and gauge + "0\n" not in metrics
-        answer = client.post(
-            f"/v1/models/{faulty.MODEL}/rollout", {"action": "candidate", "version": 2, "reason": "enough"}
-        )
-        assert answer.status == 200, answer
+        rolled_out(client, "candidate", 2, reason="enough")
         assert version_of(client, 2)["state"] == "candidate"
         assert "shadow" not in version_of(client, 2)
         metrics = client.get("/metrics").body.decode()

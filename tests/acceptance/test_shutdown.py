@@ -11,7 +11,7 @@ import pytest
 from export import read
 from faulty import champion, slow_steps, with_steps
 from heavy import Heavy, assert_one_answer_each, heavy_model
-from server import ANSWER_SECONDS, STOP_SECONDS, Client, Server, refuse, succeed
+from server import ANSWER_SECONDS, STOP_SECONDS, Client, Server, free_port, refuse, succeed
 
 IN_FLIGHT = 50
 DELAY_SECONDS = 3
@@ -128,12 +128,6 @@ def test_without_requests_and_without_a_delay_it_is_gone_at_once(data_dir, model
     server = Server(data_dir, models=models)
     server.stop()
     assert not entries(server, "closed before"), server.log_text()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 # The answers of grpc.health.v1.Health/Check: the field `status` with 1 for SERVING, 2 for NOT_SERVING.

@@ -4,12 +4,12 @@ in between; what is no event ends in the dead-letter file."""
 import gzip
 import json
 import random
-import re
 import threading
 import time
 
 import pytest
 
+from metrics import metric
 from nats_server import NatsServer, needs_nats
 from server import Server, refuse, succeed
 
@@ -138,11 +138,9 @@ def write_config(tmp_path, nats, **settings):
     return ("--config", config)
 
 
-def metric(server, name, source="events"):
+def told(server, name, source="events"):
     """The value of a source's metric; 0 before there is one."""
-    text = server.client().get("/metrics").body.decode()
-    found = re.search(rf'^bellwether_source_{name}\{{source="{source}"\}} (\S+)$', text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    return metric(server.client(), f"bellwether_source_{name}", source=source)
 
 
 def wait_for(what, condition, server=None, seconds=DEADLINE_SECONDS):
@@ -191,8 +189,8 @@ def test_the_same_stream_over_http_nats_and_files_ends_in_the_same_state(tmp_pat
     with Server(tmp_path / "nats-data", features=features, arguments=arguments) as server:
         wait_until_consumed(nats, server, len(events))
         assert state_of(server) == expected
-        assert metric(server, "received_total") >= len(events)
-        assert metric(server, "dead_letters_total") == 0
+        assert told(server, "received_total") >= len(events)
+        assert told(server, "dead_letters_total") == 0
 
     # From files, one after the other
     ndjson, packed = tmp_path / "first.ndjson", tmp_path / "second.ndjson.gz"
@@ -222,7 +220,7 @@ def test_a_server_killed_while_it_consumes_ends_in_the_same_state(tmp_path, feat
         server = Server(data_dir, features=features, arguments=arguments)
         if kill == 0:
             rest.start()
-        wait_for("something consumed", lambda: metric(server, "received_total") > 0, server)
+        wait_for("something consumed", lambda: told(server, "received_total") > 0, server)
         killed_within += nats.consumer().ack_floor.stream_seq < len(events)
         server.kill()
     rest.join()
@@ -232,7 +230,7 @@ def test_a_server_killed_while_it_consumes_ends_in_the_same_state(tmp_path, feat
     with Server(data_dir, features=features, arguments=arguments) as server:
         wait_until_consumed(nats, server, len(events))
         assert state_of(server) == expected_state(events)
-        wait_for("the lag is told", lambda: metric(server, "lag_messages") == 0, server)
+        wait_for("the lag is told", lambda: told(server, "lag_messages") == 0, server)
 
 
 def test_poison_is_put_aside_with_the_reason_and_does_not_block(tmp_path, features, nats):
@@ -254,8 +252,8 @@ def test_poison_is_put_aside_with_the_reason_and_does_not_block(tmp_path, featur
     with Server(data_dir, features=features, arguments=arguments) as server:
         wait_until_consumed(nats, server, len(poison) + len(good))
         assert state_of(server) == expected_state(good)
-        assert metric(server, "dead_letters_total", source="crm") == len(poison)
-        assert metric(server, "acknowledged_total", source="crm") >= len(poison) + len(good)
+        assert told(server, "dead_letters_total", source="crm") == len(poison)
+        assert told(server, "acknowledged_total", source="crm") >= len(poison) + len(good)
 
     file = data_dir / "dead-letters" / "crm.ndjson"
     letters = [json.loads(line) for line in file.read_text().splitlines()]
@@ -282,7 +280,7 @@ def test_nats_that_is_not_there_yet_or_goes_away_is_waited_for(tmp_path, feature
         wait_for("the log says that NATS is missing", lambda: unavailable(server), server)
         client = server.client()
         assert client.get("/readyz").status == 200
-        assert metric(server, "connected") == 0
+        assert told(server, "connected") == 0
         try:
             # and once NATS is there, without the stream,
             nats.start()
@@ -291,11 +289,11 @@ def test_nats_that_is_not_there_yet_or_goes_away_is_waited_for(tmp_path, feature
             nats.make_stream()
             nats.publish(messages_of(events[:100]))
             wait_until_consumed(nats, server, 100)
-            assert metric(server, "connected") == 1
+            assert told(server, "connected") == 1
 
             # When NATS is stopped and started again,
             nats.stop()
-            wait_for("not connected", lambda: metric(server, "connected") == 0, server)
+            wait_for("not connected", lambda: told(server, "connected") == 0, server)
             assert client.get("/readyz").status == 200
             nats.start()
             nats.publish(messages_of(events[100:]))
@@ -319,7 +317,7 @@ def test_a_stop_acknowledges_what_was_applied(tmp_path, features, nats):
     nats.publish(messages_of(events))
     arguments = write_config(tmp_path, nats, ack_wait="1h")
     with Server(tmp_path / "data", features=features, arguments=arguments) as server:
-        wait_for("something consumed", lambda: metric(server, "received_total") > 0, server)
+        wait_for("something consumed", lambda: told(server, "received_total") > 0, server)
     # Stopped in the middle, it left nothing that would have to wait for an hour.
     assert nats.consumer().num_ack_pending == 0
     with Server(tmp_path / "data", features=features, arguments=arguments) as server:
@@ -336,7 +334,7 @@ def test_two_servers_share_a_consumer(tmp_path, features, nats):
     ):
         nats.publish(messages_of(events))
         wait_until_consumed(nats, one, len(events))
-        received = metric(one, "received_total"), metric(two, "received_total")
+        received = told(one, "received_total"), told(two, "received_total")
         assert sum(received) == len(events), received
 
 

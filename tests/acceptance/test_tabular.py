@@ -14,11 +14,9 @@ from server import Server
 FLOATS = ["a", "b", "c", "d"]
 
 
-@pytest.fixture
-def client(protocol_server):
-    client = protocol_server.client()
-    yield client
-    client.close()
+@pytest.fixture(scope="session")
+def server(protocol_server):
+    return protocol_server
 
 
 @pytest.fixture(scope="module")

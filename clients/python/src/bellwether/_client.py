@@ -1,27 +1,29 @@
-"""The connection to a server."""
+"""The connection to a server: the client, and the asynchronous client.
+
+What a request is, how it is sent again and what is made of its answer is the same for both and stands in the
+modules that they import. Their methods state it twice on purpose: signatures that editors, ``help()`` and type
+checkers read as they are written.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
 from ._answers import Deployed, Outcome, Scores
 from ._events import AsyncEvents, Events
 from ._features import AsyncFeatures, Features
-from ._http import AsyncTransport, Settings, SyncTransport
+from ._http import AsyncTransport, Certificate, Settings, SyncTransport, Verify
 from ._models import AsyncModels, Models, deploy_call, list_call
 from ._progress import ProgressOption, Reporter
-from ._score_batch import batch_calls, joined
-from ._scoring import outcome_call, score_call
-from ._tables import Kind, from_arrow, to_arrow
-
-Priority = Literal["online", "batch"]
+from ._score_batch import score_batch
+from ._scoring import Priority, outcome_call, score_call
+from ._tables import Kind
 
 
 class Client:
@@ -45,8 +47,8 @@ class Client:
         api_key: str | None = None,
         timeout: float = 30.0,
         retries: int = 2,
-        verify: bool | str | ssl.SSLContext = True,
-        cert: str | tuple[str, str] | None = None,
+        verify: Verify = True,
+        cert: Certificate | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         settings = Settings.of(url, timeout, retries, api_key, verify, cert)
@@ -70,7 +72,7 @@ class Client:
 
     def score(
         self,
-        customer_id: str,
+        customer_id: str | int,
         *,
         models: str | Sequence[str] | None = None,
         features: Mapping[str, Any] | None = None,
@@ -91,7 +93,7 @@ class Client:
 
     def score_many(
         self,
-        customer_ids: Iterable[str],
+        customer_ids: Iterable[str | int],
         *,
         models: str | Sequence[str] | None = None,
         explain: int | None = None,
@@ -105,7 +107,7 @@ class Client:
         ids = list(customer_ids)
         scored: list[Scores] = []
 
-        def one(customer_id: str) -> Scores:
+        def one(customer_id: str | int) -> Scores:
             return self.score(customer_id, models=models, explain=explain, priority="batch")
 
         with Reporter(progress) as reporter, ThreadPoolExecutor(max(1, concurrency)) as pool:
@@ -138,20 +140,14 @@ class Client:
         model ``<model>_score``, ``<model>_label``, ``<model>_version`` and, with ``explain``,
         ``<model>_reasons`` as JSON; and ``error``, which says why a row has no scores.
         """
-        arrow = to_arrow(table)
-        parts: list[Any] = []
-        with Reporter(progress) as reporter:
-            for done, call in batch_calls(arrow, models, explain, record):
-                parts.append(self._transport.run(call))
-                reporter.report("score", done, arrow.num_rows)
-        return from_arrow(joined(parts), returns)
+        return self._transport.follow(score_batch(table, models, explain, record, returns, progress))
 
     def outcome(
         self,
         outcome: str,
         *,
         prediction_id: str | None = None,
-        customer_id: str | None = None,
+        customer_id: str | int | None = None,
         value: float | None = None,
         occurred_at: datetime.datetime | str | None = None,
         outcome_id: str | None = None,
@@ -201,8 +197,8 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 30.0,
         retries: int = 2,
-        verify: bool | str | ssl.SSLContext = True,
-        cert: str | tuple[str, str] | None = None,
+        verify: Verify = True,
+        cert: Certificate | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         settings = Settings.of(url, timeout, retries, api_key, verify, cert)
@@ -226,7 +222,7 @@ class AsyncClient:
 
     async def score(
         self,
-        customer_id: str,
+        customer_id: str | int,
         *,
         models: str | Sequence[str] | None = None,
         features: Mapping[str, Any] | None = None,
@@ -242,7 +238,7 @@ class AsyncClient:
 
     async def score_many(
         self,
-        customer_ids: Iterable[str],
+        customer_ids: Iterable[str | int],
         *,
         models: str | Sequence[str] | None = None,
         explain: int | None = None,
@@ -283,20 +279,14 @@ class AsyncClient:
         progress: ProgressOption = None,
     ) -> Any:
         """See :meth:`Client.score_batch`."""
-        arrow = to_arrow(table)
-        parts: list[Any] = []
-        with Reporter(progress) as reporter:
-            for done, call in batch_calls(arrow, models, explain, record):
-                parts.append(await self._transport.run(call))
-                reporter.report("score", done, arrow.num_rows)
-        return from_arrow(joined(parts), returns)
+        return await self._transport.follow(score_batch(table, models, explain, record, returns, progress))
 
     async def outcome(
         self,
         outcome: str,
         *,
         prediction_id: str | None = None,
-        customer_id: str | None = None,
+        customer_id: str | int | None = None,
         value: float | None = None,
         occurred_at: datetime.datetime | str | None = None,
         outcome_id: str | None = None,

@@ -12,8 +12,8 @@ import httpx
 
 from ._answers import RefusedEvent, Sent
 from ._errors import InvalidRequest
-from ._features import plain
-from ._http import AsyncTransport, Call, SyncTransport, message_of
+from ._http import AsyncTransport, Call, Steps, SyncTransport, ask, message_of
+from ._json import plain
 from ._progress import ProgressOption, Reporter
 from ._tables import is_table, to_arrow
 
@@ -46,13 +46,7 @@ class Events:
         Without an ``event_id`` one is made up, which makes trying again within this call safe. Choose ids
         yourself when a program that failed will send its events again.
         """
-        listed = _listed(events, tuple(keys))
-        sent = Sent()
-        with Reporter(progress) as reporter:
-            for start, call in _calls(listed):
-                reporter.report("events", start, len(listed))
-                _add(sent, self._transport.run(call))
-        return _checked(sent)
+        return self._transport.follow(_send(events, tuple(keys), progress))
 
 
 class AsyncEvents:
@@ -69,13 +63,17 @@ class AsyncEvents:
         progress: ProgressOption = None,
     ) -> Sent:
         """See :meth:`Events.send`."""
-        listed = _listed(events, tuple(keys))
-        sent = Sent()
-        with Reporter(progress) as reporter:
-            for start, call in _calls(listed):
-                reporter.report("events", start, len(listed))
-                _add(sent, await self._transport.run(call))
-        return _checked(sent)
+        return await self._transport.follow(_send(events, tuple(keys), progress))
+
+
+def _send(events: Any, keys: tuple[str, ...], progress: ProgressOption) -> Steps[Sent]:
+    listed = _listed(events, keys)
+    sent = Sent()
+    with Reporter(progress) as reporter:
+        for start, call in _calls(listed):
+            reporter.report("events", start, len(listed))
+            _add(sent, (yield from ask(call)))
+    return _checked(sent)
 
 
 def _listed(events: Any, keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +15,8 @@ import pyarrow
 import pyarrow.parquet
 
 from ._errors import InvalidRequest
-from ._http import AsyncTransport, Call, SyncTransport
+from ._http import AsyncTransport, Call, Steps, SyncTransport, ask, message_of
+from ._json import plain
 from ._progress import ProgressOption, Reporter
 from ._tables import Kind, from_arrow, kind_of, to_arrow
 
@@ -64,13 +63,7 @@ class Features:
         columns keep their values. Rows that do not fit are refused, the others are written; when none of a
         request fits, the reason is raised.
         """
-        arrow = to_arrow(table)
-        pushed = Pushed()
-        with Reporter(progress) as reporter:
-            for start, call in _pushes(arrow, view):
-                reporter.report("push", start, arrow.num_rows)
-                pushed.add(self._transport.run(call))
-        return pushed
+        return self._transport.follow(_push(table, view, progress))
 
     def get(self, key: Any, *, view: str = "customer") -> dict[str, Any]:
         """What is known of one entity: each feature with its ``value``, and when it was last told, ``as_of``.
@@ -95,10 +88,7 @@ class Features:
         instance, are carried through. ``features`` are the wanted ones, by default all of the view. The result
         is a table of the same kind, or of the kind ``returns``.
         """
-        with Reporter(progress) as reporter:
-            reporter.report("training set")
-            table = self._transport.run(_training_set(observations, view, features, time))
-        return from_arrow(table, returns or kind_of(observations))
+        return self._transport.follow(_training_set(observations, view, features, time, returns, progress))
 
 
 class AsyncFeatures:
@@ -109,13 +99,7 @@ class AsyncFeatures:
 
     async def push(self, table: Any, *, view: str = "customer", progress: ProgressOption = None) -> Pushed:
         """See :meth:`Features.push`."""
-        arrow = to_arrow(table)
-        pushed = Pushed()
-        with Reporter(progress) as reporter:
-            for start, call in _pushes(arrow, view):
-                reporter.report("push", start, arrow.num_rows)
-                pushed.add(await self._transport.run(call))
-        return pushed
+        return await self._transport.follow(_push(table, view, progress))
 
     async def get(self, key: Any, *, view: str = "customer") -> dict[str, Any]:
         """See :meth:`Features.get`."""
@@ -132,10 +116,19 @@ class AsyncFeatures:
         progress: ProgressOption = None,
     ) -> Any:
         """See :meth:`Features.training_set`."""
-        with Reporter(progress) as reporter:
-            reporter.report("training set")
-            table = await self._transport.run(_training_set(observations, view, features, time))
-        return from_arrow(table, returns or kind_of(observations))
+        return await self._transport.follow(
+            _training_set(observations, view, features, time, returns, progress)
+        )
+
+
+def _push(table: Any, view: str, progress: ProgressOption) -> Steps[Pushed]:
+    arrow = to_arrow(table)
+    pushed = Pushed()
+    with Reporter(progress) as reporter:
+        for start, call in _pushes(arrow, view):
+            reporter.report("push", start, arrow.num_rows)
+            pushed.add((yield from ask(call)))
+    return pushed
 
 
 def _pushes(arrow: pyarrow.Table, view: str) -> Iterator[tuple[int, Call[Pushed]]]:
@@ -164,8 +157,7 @@ def _pushed(response: httpx.Response, start: int) -> Pushed:
     refused = answer.get("refused", [])
     if response.status_code == 422:
         # Not one row fitted: a mistake of the table, not of some rows.
-        reason = f": {refused[0]['error']}" if refused else ""
-        raise InvalidRequest(f"{answer['error']}{reason}", 422)
+        raise InvalidRequest(message_of(response), 422)
     return Pushed(
         written=answer.get("written", 0),
         refused_total=answer.get("refused_total", len(refused)),
@@ -180,6 +172,20 @@ def _get(key: Any, view: str) -> Call[dict[str, Any]]:
 
 
 def _training_set(
+    observations: Any,
+    view: str,
+    features: Sequence[str] | None,
+    time: str,
+    returns: Kind | None,
+    progress: ProgressOption,
+) -> Steps[Any]:
+    with Reporter(progress) as reporter:
+        reporter.report("training set")
+        table = yield from ask(_training_set_call(observations, view, features, time))
+    return from_arrow(table, returns or kind_of(observations))
+
+
+def _training_set_call(
     observations: Any, view: str, features: Sequence[str] | None, time: str
 ) -> Call[pyarrow.Table]:
     body = io.BytesIO()
@@ -206,25 +212,3 @@ def _training_set(
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         yield json.dumps(plain(row), allow_nan=False) + "\n"
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers of NumPy are numbers, missing ones null, times RFC 3339."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime.datetime):
-        # Missing times of pandas are datetimes that equal nothing, not even themselves.
-        if value != value:
-            return None
-        zoned = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
-        return zoned.isoformat()
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if type(value).__module__ == "numpy" and hasattr(value, "item"):
-        return plain(value.item())
-    # A missing value of pandas.
-    return None if type(value).__name__ == "NAType" else value

@@ -1,7 +1,8 @@
 """Requests, and what is done when one gets no answer.
 
-A :class:`Call` is a request and how its answer is read. It is made once, in one place, and run by the
-client or the asynchronous client.
+A :class:`Call` is a request and how its answer is read; :data:`Steps` are several calls that make one answer.
+Both are made once, in one place, and know nothing of waiting. Running them is all that differs between the
+client (:class:`SyncTransport`) and the asynchronous client (:class:`AsyncTransport`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ import os
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Union, cast
 
 import httpx
 
 from ._errors import BellwetherError, ServerUnavailable, error_of
 
 Answer = TypeVar("Answer")
+
+#: The file of a certificate authority, a TLS context, or whether certificates are verified at all.
+Verify = Union[bool, str, ssl.SSLContext]
+
+#: The file of a certificate with its key, or a file for each.
+Certificate = Union[str, tuple[str, str]]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -50,6 +58,17 @@ class Call(Generic[Answer]):
     accept: tuple[int, ...] = ()
 
 
+#: What a method does when one call is not enough: it yields calls, is handed the answer of each, and returns
+#: its own. When a call fails it is closed where it stands, so that a context it opened is left.
+Steps = Generator[Call[Any], Any, Answer]
+
+
+def ask(call: Call[Answer]) -> Steps[Answer]:
+    """A call among steps: ``answer = yield from ask(call)``, of the type that the call has."""
+    answer: Answer = yield call
+    return answer
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a server is reached."""
@@ -58,8 +77,8 @@ class Settings:
     timeout: float
     retries: int
     api_key: str | None = field(repr=False)
-    verify: bool | str | ssl.SSLContext
-    cert: str | tuple[str | None, str | None] | None
+    verify: Verify
+    cert: Certificate | None
 
     @staticmethod
     def of(
@@ -67,18 +86,30 @@ class Settings:
         timeout: float,
         retries: int,
         api_key: str | None,
-        verify: bool | str | ssl.SSLContext,
-        cert: str | tuple[str, str] | None,
+        verify: Verify,
+        cert: Certificate | None,
     ) -> Settings:
         """Settings with what is left out taken from the environment, as the commands take it."""
-        shown = (os.environ.get("BELLWETHER_CLIENT_CERT"), os.environ.get("BELLWETHER_CLIENT_KEY"))
+        url = url or os.environ.get("BELLWETHER_SERVER") or DEFAULT_URL
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"url: expected http://HOST:PORT or https://HOST:PORT, found {url!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout: expected seconds above 0, found {timeout!r}")
+        if retries < 0:
+            raise ValueError(f"retries: expected 0 or more, found {retries!r}")
+        # A key that was read from a file may have a line end.
+        key = (api_key or os.environ.get("BELLWETHER_API_KEY") or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("api_key: it has characters that no key has")
+        shown = os.environ.get("BELLWETHER_CLIENT_CERT")
+        shown_key = os.environ.get("BELLWETHER_CLIENT_KEY")
         return Settings(
-            url=url or os.environ.get("BELLWETHER_SERVER") or DEFAULT_URL,
+            url=url,
             timeout=timeout,
             retries=retries,
-            api_key=api_key or os.environ.get("BELLWETHER_API_KEY") or None,
+            api_key=key or None,
             verify=(os.environ.get("BELLWETHER_CA_FILE") or True) if verify is True else verify,
-            cert=cert or (shown if shown[0] and shown[1] else None),
+            cert=cert or ((shown, shown_key) if shown and shown_key else None),
         )
 
     def for_httpx(self) -> dict[str, Any]:
@@ -90,7 +121,7 @@ class Settings:
         if isinstance(self.verify, ssl.SSLContext):
             context = self.verify
         elif isinstance(self.verify, str):
-            context = ssl.create_default_context(cafile=self.verify)
+            context = ssl.create_default_context(cafile=_file("verify", self.verify))
         elif self.verify and self.cert is None:
             return True
         else:
@@ -100,7 +131,7 @@ class Settings:
                 context.verify_mode = ssl.CERT_NONE
         if self.cert is not None:
             files = (self.cert,) if isinstance(self.cert, str) else self.cert
-            context.load_cert_chain(*files)
+            context.load_cert_chain(*(_file("cert", file) for file in files))
         return context
 
     def pause(
@@ -121,6 +152,13 @@ class Settings:
         return min(max(asked, own), LONGEST_PAUSE)
 
 
+def _file(option: str, path: str) -> str:
+    # TLS libraries say that there is no file, and not which.
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{option}: no file {path}")
+    return path
+
+
 class SyncTransport:
     """Runs calls and waits for them."""
 
@@ -137,6 +175,16 @@ class SyncTransport:
             if pause is None:
                 return _result(call, ended, self._settings.url)
             time.sleep(pause)
+
+    def follow(self, steps: Steps[Answer]) -> Answer:
+        with closing(steps):
+            answer: Any = None
+            while True:
+                try:
+                    call = steps.send(answer)
+                except StopIteration as ended:
+                    return cast(Answer, ended.value)
+                answer = self.run(call)
 
     def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         try:
@@ -161,6 +209,16 @@ class AsyncTransport:
             if pause is None:
                 return _result(call, ended, self._settings.url)
             await asyncio.sleep(pause)
+
+    async def follow(self, steps: Steps[Answer]) -> Answer:
+        with closing(steps):
+            answer: Any = None
+            while True:
+                try:
+                    call = steps.send(answer)
+                except StopIteration as ended:
+                    return cast(Answer, ended.value)
+                answer = await self.run(call)
 
     async def _send(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         try:

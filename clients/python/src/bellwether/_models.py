@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Literal, Union
 from urllib.parse import quote
 
 import httpx
 
 from ._answers import Deployed, Model, ModelVersion, Roles
 from ._errors import ModelRefused
-from ._http import AsyncTransport, Call, SyncTransport, message_of
+from ._http import AsyncTransport, Call, Steps, SyncTransport, ask, message_of
+from ._json import plain
 from ._progress import ProgressOption, Reporter
 
 #: The files of a version, in the order in which they are sent.
@@ -23,6 +24,9 @@ DEPLOY_SECONDS = 900.0
 
 #: A folder of one version, or the contents of its files by their names.
 BundleLike = Union[str, Path, Mapping[str, bytes]]
+
+#: The transitions of the rollout, as the server calls them.
+Action = Literal["shadow", "canary", "promote", "rollback", "candidate", "retire"]
 
 Report = Callable[[str, int, Union[int, None]], None]
 
@@ -35,7 +39,7 @@ class Models:
 
     def list(self, name: str | None = None) -> list[ModelVersion]:
         """Every version of every model, or of the model ``name``."""
-        return _of(self._transport.run(list_call()), name)
+        return self._transport.run(list_call(name))
 
     def get(self, name: str) -> Model:
         """A model with the roles of its versions, and how they do."""
@@ -56,13 +60,11 @@ class Models:
         serves it: the first version of a model as champion, a later one as candidate, or as champion with
         ``promote``. A version that the server refuses raises :class:`ModelRefused` and changes nothing.
         """
-        with Reporter(progress) as reporter:
-            self._transport.run(list_call())
-            return self._transport.run(deploy_call(name, bundle, promote, reason, reporter.report))
+        return self._transport.follow(_deploy_bundle(name, bundle, promote, reason, progress))
 
     def shadow(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """Has a version score what the champion scores, unseen; :meth:`get` has how they compare."""
-        return self._transport.run(_rollout(name, "shadow", reason, version=version))
+        return self._transport.run(_rollout(name, "shadow", version, reason))
 
     def canary(
         self,
@@ -77,27 +79,26 @@ class Models:
 
         The server takes it back by itself when a guardrail is breached.
         """
-        options = {"percent": percent, "guardrails": None if guardrails is None else dict(guardrails)}
-        return self._transport.run(_rollout(name, "canary", reason, version=version, **options))
+        return self._transport.run(_canary(name, version, percent, guardrails, reason))
 
     def promote(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """Makes a version the champion: it answers whenever no version is named."""
-        return self._transport.run(_rollout(name, "promote", reason, version=version))
+        return self._transport.run(_rollout(name, "promote", version, reason))
 
     def rollback(self, name: str, version: int | None = None, *, reason: str | None = None) -> Roles:
         """Ends the canary if there is one, or else goes back to the champion before.
 
         With ``version`` only if that is the one to be taken back; otherwise it is a :class:`Conflict`.
         """
-        return self._transport.run(_rollout(name, "rollback", reason, version=version))
+        return self._transport.run(_rollout(name, "rollback", version, reason))
 
     def candidate(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """Ends a version's role as shadow or canary."""
-        return self._transport.run(_rollout(name, "candidate", reason, version=version))
+        return self._transport.run(_rollout(name, "candidate", version, reason))
 
     def retire(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """Unloads a version; its files stay."""
-        return self._transport.run(_rollout(name, "retire", reason, version=version))
+        return self._transport.run(_rollout(name, "retire", version, reason))
 
 
 class AsyncModels:
@@ -108,7 +109,7 @@ class AsyncModels:
 
     async def list(self, name: str | None = None) -> list[ModelVersion]:
         """See :meth:`Models.list`."""
-        return _of(await self._transport.run(list_call()), name)
+        return await self._transport.run(list_call(name))
 
     async def get(self, name: str) -> Model:
         """See :meth:`Models.get`."""
@@ -124,13 +125,11 @@ class AsyncModels:
         progress: ProgressOption = None,
     ) -> Deployed:
         """See :meth:`Models.deploy_bundle`."""
-        with Reporter(progress) as reporter:
-            await self._transport.run(list_call())
-            return await self._transport.run(deploy_call(name, bundle, promote, reason, reporter.report))
+        return await self._transport.follow(_deploy_bundle(name, bundle, promote, reason, progress))
 
     async def shadow(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """See :meth:`Models.shadow`."""
-        return await self._transport.run(_rollout(name, "shadow", reason, version=version))
+        return await self._transport.run(_rollout(name, "shadow", version, reason))
 
     async def canary(
         self,
@@ -142,51 +141,56 @@ class AsyncModels:
         reason: str | None = None,
     ) -> Roles:
         """See :meth:`Models.canary`."""
-        options = {"percent": percent, "guardrails": None if guardrails is None else dict(guardrails)}
-        return await self._transport.run(_rollout(name, "canary", reason, version=version, **options))
+        return await self._transport.run(_canary(name, version, percent, guardrails, reason))
 
     async def promote(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """See :meth:`Models.promote`."""
-        return await self._transport.run(_rollout(name, "promote", reason, version=version))
+        return await self._transport.run(_rollout(name, "promote", version, reason))
 
     async def rollback(self, name: str, version: int | None = None, *, reason: str | None = None) -> Roles:
         """See :meth:`Models.rollback`."""
-        return await self._transport.run(_rollout(name, "rollback", reason, version=version))
+        return await self._transport.run(_rollout(name, "rollback", version, reason))
 
     async def candidate(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """See :meth:`Models.candidate`."""
-        return await self._transport.run(_rollout(name, "candidate", reason, version=version))
+        return await self._transport.run(_rollout(name, "candidate", version, reason))
 
     async def retire(self, name: str, version: int, *, reason: str | None = None) -> Roles:
         """See :meth:`Models.retire`."""
-        return await self._transport.run(_rollout(name, "retire", reason, version=version))
+        return await self._transport.run(_rollout(name, "retire", version, reason))
 
 
 def _path(name: str, rest: str = "") -> str:
     return f"/v1/models/{quote(name, safe='')}{rest}"
 
 
-def list_call() -> Call[list[ModelVersion]]:
-    """The list of models. It comes before an upload, too: a server that is to refuse the caller says so
-    here, where under an upload it would end the connection, with its words lost."""
+def list_call(name: str | None = None) -> Call[list[ModelVersion]]:
+    """The versions of all models, or of one. The call comes before an upload, too: a server that is to refuse
+    the caller says so here, where under an upload it would end the connection, with its words lost."""
 
     def read(response: httpx.Response) -> list[ModelVersion]:
-        return [ModelVersion.of(raw) for raw in response.json()["models"]]
+        versions = [ModelVersion.of(raw) for raw in response.json()["models"]]
+        return [version for version in versions if name is None or version.model == name]
 
     return Call("GET", "/v1/models", read, repeatable=True)
-
-
-def _of(versions: list[ModelVersion], name: str | None) -> list[ModelVersion]:
-    return [version for version in versions if name is None or version.model == name]
 
 
 def _get(name: str) -> Call[Model]:
     return Call("GET", _path(name), lambda response: Model.of(response.json()), repeatable=True)
 
 
-def _rollout(name: str, action: str, reason: str | None, **fields: Any) -> Call[Roles]:
-    body = {"action": action, "reason": reason, **fields}
-    given = {field: value for field, value in body.items() if value is not None}
+def _canary(
+    name: str, version: int, percent: float, guardrails: Mapping[str, Any] | None, reason: str | None
+) -> Call[Roles]:
+    limits = None if guardrails is None else dict(guardrails)
+    return _rollout(name, "canary", version, reason, percent=percent, guardrails=limits)
+
+
+def _rollout(
+    name: str, action: Action, version: int | None, reason: str | None, **fields: Any
+) -> Call[Roles]:
+    body = {"action": action, "reason": reason, "version": _number(version), **fields}
+    given = {field: plain(value) for field, value in body.items() if value is not None}
     # A transition is never sent twice: the second could undo what somebody did in between.
     return Call(
         "POST",
@@ -195,6 +199,22 @@ def _rollout(name: str, action: str, reason: str | None, **fields: Any) -> Call[
         {"json": given},
         retry_when_busy=False,
     )
+
+
+def _number(version: int | None) -> int | None:
+    try:
+        return None if version is None else int(version)
+    except (TypeError, ValueError):
+        hint = "; it has the number as .version" if hasattr(version, "version") else ""
+        raise TypeError(f"version: expected a whole number, found a {type(version).__name__}{hint}") from None
+
+
+def _deploy_bundle(
+    name: str, bundle: BundleLike, promote: bool, reason: str | None, progress: ProgressOption
+) -> Steps[Deployed]:
+    with Reporter(progress) as reporter:
+        yield from ask(list_call())
+        return (yield from ask(deploy_call(name, bundle, promote, reason, reporter.report)))
 
 
 def deploy_call(

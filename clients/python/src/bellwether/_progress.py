@@ -1,7 +1,7 @@
 """Telling how far something is that takes a while.
 
-A bar on the terminal appears after a second and is gone at the end. Programs get the same as calls of a
-function. Neither is there when standard error is no terminal and no function was given.
+A bar on the terminal or below the cell of a notebook appears after a second and is gone at the end. Programs get
+the same as calls of a function. Neither is there when nobody watches standard error and no function was given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Progress:
     total: int | None
 
 
-#: ``None``: a bar if standard error is a terminal; ``False``: nothing; a function: it is called.
+#: ``None``: a bar in terminals and notebooks; ``False``: nothing; a function: it is called.
 ProgressOption = Union[None, bool, Callable[[Progress], None]]
 
 
@@ -37,7 +37,7 @@ class Reporter:
 
     def __init__(self, option: ProgressOption) -> None:
         self._call = option if callable(option) else None
-        wanted = option is True or (option is None and sys.stderr.isatty())
+        wanted = option is True or (option is None and _is_watched(sys.stderr))
         self._bar = _Bar(sys.stderr) if wanted else None
 
     def __enter__(self) -> Reporter:
@@ -57,6 +57,11 @@ class Reporter:
             self._call(progress)
 
 
+def _is_watched(stream: TextIO) -> bool:
+    """A terminal, or a notebook, which says that it is none."""
+    return stream.isatty() or type(stream).__module__.startswith("ipykernel.")
+
+
 class _Bar:
     """One line that is drawn by a thread of its own, because what it shows waits for a server."""
 
@@ -64,6 +69,7 @@ class _Bar:
         self._stream = stream
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)
+        self._width = 0
         self.latest = Progress("", 0, None)
 
     def start(self) -> None:
@@ -82,9 +88,11 @@ class _Bar:
         self._write("")
 
     def _write(self, text: str) -> None:
-        # Back to the start of the line, the text, and clear what is left of the line before.
-        self._stream.write(f"\r{text}\x1b[K")
+        # Back to the start of the line, and blanks over what is left of the text before: notebooks know no
+        # other way of clearing it.
+        self._stream.write(f"\r{text.ljust(self._width)}" + ("" if text else "\r"))
         self._stream.flush()
+        self._width = len(text)
 
 
 def line(progress: Progress, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The calls that score a table.
+"""Scoring a table.
 
 A table goes out in requests of some thousand rows, each one Arrow batch: the server reads such a batch as a
 whole before it answers, so it never waits for a client that sends before it reads.
@@ -14,7 +14,9 @@ import httpx
 import pyarrow
 import pyarrow.ipc
 
-from ._http import Call
+from ._http import Call, Steps, ask
+from ._progress import ProgressOption, Reporter
+from ._tables import Kind, from_arrow, to_arrow
 
 #: Rows of one request, and of one with reasons, which take longer.
 ROWS_PER_REQUEST = 4_096
@@ -26,7 +28,26 @@ BYTES_PER_REQUEST = 8 * 1024 * 1024
 _ARROW = "application/vnd.apache.arrow.stream"
 
 
-def batch_calls(
+def score_batch(
+    table: Any,
+    models: str | Sequence[str] | None,
+    explain: int | None,
+    record: bool,
+    returns: Kind,
+    progress: ProgressOption,
+) -> Steps[Any]:
+    """See :meth:`Client.score_batch`."""
+    arrow = to_arrow(table)
+    parts: list[pyarrow.Table] = []
+    with Reporter(progress) as reporter:
+        for done, call in _calls(arrow, models, explain, record):
+            parts.append((yield from ask(call)))
+            reporter.report("score", done, arrow.num_rows)
+    # A model that came or went meanwhile has no scores in the other rows.
+    return from_arrow(pyarrow.concat_tables(parts, promote_options="default"), returns)
+
+
+def _calls(
     table: pyarrow.Table, models: str | Sequence[str] | None, explain: int | None, record: bool
 ) -> Iterator[tuple[int, Call[pyarrow.Table]]]:
     """One call for each slice of the table, with the rows that are answered when it is done. A table without
@@ -56,11 +77,6 @@ def batch_calls(
             repeatable=not record,
         )
         yield start + part.num_rows, call
-
-
-def joined(parts: list[pyarrow.Table]) -> pyarrow.Table:
-    """The answers as one table. A model that came or went meanwhile has no scores in the other rows."""
-    return pyarrow.concat_tables(parts, promote_options="default")
 
 
 def _stream(table: pyarrow.Table) -> bytes:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from ._answers import Outcome, Scores
-from ._features import plain
 from ._http import Call
+from ._json import customer, plain
+
+Priority = Literal["online", "batch"]
 
 
 def score_call(
-    customer_id: str,
-    models: Sequence[str] | None,
+    customer_id: str | int,
+    models: str | Sequence[str] | None,
     features: Mapping[str, Any] | None,
     context: Mapping[str, Any] | None,
     explain: int | None,
     deadline: float | None,
-    priority: str | None,
+    priority: Priority | None,
 ) -> Call[Scores]:
     """See :meth:`Client.score`."""
-    body: dict[str, Any] = {"customer_id": customer_id}
+    body: dict[str, Any] = {"customer_id": customer(customer_id)}
     if models is not None:
         body["models"] = [models] if isinstance(models, str) else list(models)
     if features is not None:
@@ -45,7 +47,7 @@ def score_call(
 def outcome_call(
     outcome: str,
     prediction_id: str | None,
-    customer_id: str | None,
+    customer_id: str | int | None,
     value: float | None,
     occurred_at: datetime.datetime | str | None,
     outcome_id: str | None,
@@ -55,7 +57,7 @@ def outcome_call(
         # With an id of ours the server knows a second try for what it is.
         "outcome_id": outcome_id or str(uuid.uuid4()),
         "prediction_id": prediction_id,
-        "customer_id": customer_id,
+        "customer_id": None if customer_id is None else customer(customer_id),
         "outcome": outcome,
         "value": value,
         "occurred_at": occurred_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, get_args
 
 import numpy
 
@@ -21,6 +21,8 @@ Report = Callable[[str, int, Union[int, None]], None]
 PROBABILITY_TOLERANCE = 1e-6
 #: Values are sums of many terms, which cost a digit more; XGBoost adds them up in float32 by itself.
 VALUE_TOLERANCE = 1e-5
+#: Characters of an exporter's error that are passed on.
+MOST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def convert(
     """
     say = report or (lambda stage, done, total: None)
     say("convert", 0, None)
+    _refuse_arguments(estimator, task, label, baseline, tolerance)
     estimator = getattr(estimator, "best_estimator_", estimator)
     rows = Sample.of(sample, features)
     answers = _predict(estimator, rows)
@@ -146,25 +149,58 @@ def _best_form(
 ) -> _Form:
     """The first form that says what the estimator says, or else the one that comes nearest."""
     forms: list[_Form] = []
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}
     for precision in precisions(estimator):
         try:
             graph = build(estimator, rows, precision)
             say("check", 0, None)
             form = _compared(precision, graph, rows, answers, made_up, tolerance, check)
         except Exception as error:  # Exporters and runtimes raise all kinds.
-            kind_of_error = "" if isinstance(error, ConversionError) else f"{type(error).__name__}: "
-            reasons.append(f"{precision}: {kind_of_error}{error}")
+            reasons.setdefault(_in_short(error), []).append(precision)
             continue
         forms.append(form)
         if form.largest <= tolerance and form.edge_problem is None:
             break
     if not forms:
         name = type(last_step(estimator)).__name__
-        raise ConversionError(f"{name}: no ONNX form ({'; '.join(reasons)})")
+        said = "; ".join(f"{' and '.join(found)}: {words}" for words, found in reasons.items())
+        raise ConversionError(f"{name}: no ONNX form ({said})")
     return min(
         forms, key=lambda form: (form.largest > tolerance, form.edge_problem is not None, form.largest)
     )
+
+
+def _refuse_arguments(
+    estimator: Any, task: Any, label: Any, baseline: Any, tolerance: float | None
+) -> None:
+    """Raises for what could only fail later, or be taken for something else."""
+    if isinstance(estimator, type):
+        raise ConversionError(f"expected a fitted estimator, found the class {estimator.__name__} itself")
+    module, _, _ = type(estimator).__module__.partition(".")
+    if type(estimator).__name__ == "Booster" and module in ("lightgbm", "xgboost"):
+        prefix = "LGBM" if module == "lightgbm" else "XGB"
+        raise ConversionError(
+            f"expected a fitted estimator, found a Booster of {module}, which does not say what it predicts: "
+            f"fit an {prefix}Classifier or {prefix}Regressor, which holds one"
+        )
+    if task is not None and task not in get_args(Task):
+        known = ", ".join(f'"{one}"' for one in get_args(Task))
+        raise ConversionError(f"task: expected one of {known}, found {task!r}")
+    for name, given in (("label", label), ("baseline", baseline)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ConversionError(f"{name}: expected a mapping, found {given!r}")
+    if tolerance is not None and not tolerance > 0:
+        raise ConversionError(f"tolerance: expected a number above 0, found {tolerance!r}")
+
+
+def _in_short(error: BaseException) -> str:
+    """What an exporter says, and what caused it. Some say it with every node of every tree."""
+    if isinstance(error, ConversionError):
+        return str(error)
+    first, _, rest = str(error).strip().partition("\n")
+    words = first if len(first) <= MOST_WORDS and not rest else f"{first[:MOST_WORDS]} …"
+    cause = "" if error.__cause__ is None else f", because of {_in_short(error.__cause__)}"
+    return f"{type(error).__name__}: {words}{cause}"
 
 
 def _predict(estimator: Any, rows: Sample) -> numpy.ndarray:

@@ -65,10 +65,16 @@ def build(estimator: Any, sample: Sample, precision: Precision) -> Any:
         try:
             graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=_TARGET)
         except Exception as error:
+            inside = type(last_step(estimator)).__name__
+            texts = [column.name for column in sample.columns if column.kind == "text"]
+            if type(error).__name__ == "InvalidInputTypeException" and texts:
+                raise ConversionError(
+                    f"{inside} has no ONNX form that takes text, as in the column {texts[0]}: encode it in "
+                    f"front, make_pipeline(ColumnTransformer(… OneHotEncoder(…) …), {inside}(…))"
+                ) from error
             # The exporter knows columns by name only at the front of a pipeline.
             if type(error).__name__ != "InvalidInputLengthException":
                 raise
-            inside = type(last_step(estimator)).__name__
             raise ConversionError(
                 f"{inside} around a ColumnTransformer has no ONNX form: make it the other way round, "
                 f"make_pipeline(ColumnTransformer(…), {inside}(…))"

@@ -62,7 +62,7 @@ class Sample:
                 raise ConversionError(
                     "sample: an array has no column names: give features=[…] with one for each of its columns"
                 )
-        elif kind_of(table) not in ("pandas", "polars"):
+        elif kind_of(table) not in ("pandas", "polars") or not hasattr(table, "columns"):
             raise ConversionError(
                 f"sample: expected a pandas or Polars data frame or an array, found {type(table).__name__}"
             )

@@ -1,12 +1,31 @@
-"""`bellwether score`, killed somewhere on its way."""
+"""Runs of `bellwether score`: the command, what it says, and a run that is killed on its way."""
 
+import json
 import signal
+import struct
 import subprocess
 import time
 
-from server import BINARY, REPOSITORY, clean_environment
+from server import BINARY, FEATURES, MODELS, REPOSITORY, clean_environment, succeed
 
 FINISH_SECONDS = 300
+
+
+def score(source, output, *arguments, models="churn,upsell", repository=MODELS):
+    """The command that scores a table."""
+    return (
+        *("score", "--model", models, "--input", source, "--output", output),
+        *("--models", repository, "--features", FEATURES, *arguments),
+    )
+
+
+def summary_of(*command, **options):
+    """Runs a command to its end; what it says of itself."""
+    return json.loads(succeed(*command, "--json", timeout=FINISH_SECONDS, **options).stdout)
+
+
+def bits(number):
+    return struct.pack("<d", number)
 
 
 def parts_of(output):
