@@ -12,7 +12,9 @@ import random
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 import onnx
@@ -207,6 +209,13 @@ def store_all(client, customers):
         client.store(customer_id, features)
 
 
+class Answered(NamedTuple):
+    customer: str
+    version: str
+    # When the request was sent, by time.monotonic().
+    asked: float
+
+
 class Traffic:
     """Scores customers over and over on a few connections for as long as the context is open."""
 
@@ -214,7 +223,7 @@ class Traffic:
         self.server = server
         self.customers = list(customers)
         self.failed = []
-        # (customer, version) of every answer.
+        # An Answered for every answer, in their order.
         self.answered = []
         self._stop = threading.Event()
         self._threads = [
@@ -227,12 +236,13 @@ class Traffic:
         try:
             while not self._stop.is_set():
                 customer_id = chance.choice(self.customers)
+                asked = time.monotonic()
                 answer = client.post("/v1/score", {"customer_id": customer_id, "models": [MODEL]})
                 if answer.status != 200:
                     self.failed.append(answer)
                     continue
                 (prediction,) = answer.json()["predictions"]
-                self.answered.append((customer_id, prediction["version"]))
+                self.answered.append(Answered(customer_id, prediction["version"], asked))
         except OSError as problem:
             self.failed.append(problem)
         finally:
