@@ -15,9 +15,6 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Stands for the turns that Linux gives a thread that has asked for nothing.
-const USUAL: Duration = Duration::ZERO;
-
 /// The nice value of work that can wait. Not the lowest: on a machine that is busy for good it still gets
 /// on.
 const LOW: i32 = 10;
@@ -29,37 +26,40 @@ const LOWEST: i32 = 19;
 const SESSION: &str = "/proc/self/autogroup";
 
 /// Has the calling thread get a core as soon as it wakes, though others are at it. For short work that
-/// somebody waits for.
+/// somebody waits for. Threads that it starts from then on are as if it had not.
 pub fn prompt() {
-    set(0, SHORTEST);
+    set(0, SHORTEST, Heirs::Usual);
 }
 
-/// Takes back [`prompt`], which threads have from the one that started them. For work that takes long and
-/// that somebody waits for.
-pub fn usual() {
-    set(0, USUAL);
-}
-
-/// Has the calling thread give way to those that wake, and take a smaller share of a core.
+/// Has the calling thread give way to those that wake, and take a smaller share of a core. Threads that it
+/// starts do so, too; the same holds for the functions below.
 pub fn lower() {
-    set(LOW, LONGEST);
+    set(LOW, LONGEST, Heirs::Alike);
 }
 
 /// As [`lower`], with the smallest share there is.
 pub fn lowest() {
-    set(LOWEST, LONGEST);
+    set(LOWEST, LONGEST, Heirs::Alike);
 }
 
 /// Has the calling thread give way to those that wake. Its share stays. For a command whose work is done
 /// elsewhere, perhaps by a server on the same machine.
 pub fn give_way() {
-    set(0, LONGEST);
+    set(0, LONGEST, Heirs::Alike);
 }
 
-/// Gives the calling thread at least that nice value, and turns of that length. Threads that it starts
-/// have them, too.
-fn set(nice: i32, turn: Duration) {
-    if !system::set(nice, turn) {
+/// What threads have that the calling one starts.
+#[derive(Clone, Copy, PartialEq)]
+enum Heirs {
+    /// What it has itself.
+    Alike,
+    /// The turns that Linux gives a thread that has asked for nothing.
+    Usual,
+}
+
+/// Gives the calling thread at least that nice value, and turns of that length.
+fn set(nice: i32, turn: Duration, heirs: Heirs) {
+    if !system::set(nice, turn, heirs) {
         tracing::debug!("a thread keeps the priority that it has");
     }
 }
@@ -70,12 +70,14 @@ mod system {
 
     use libc::{SYS_sched_getattr, SYS_sched_setattr, sched_attr};
 
+    use super::Heirs;
+
     /// Whether the system took it.
     #[expect(
         unsafe_code,
         reason = "no library has a safe call that sets the length of turns"
     )]
-    pub fn set(nice: i32, turn: Duration) -> bool {
+    pub fn set(nice: i32, turn: Duration, heirs: Heirs) -> bool {
         let Some(mut attributes) = get() else {
             return false;
         };
@@ -86,6 +88,9 @@ mod system {
         }
         // Going back up is not allowed, and whoever started the process knows why it is down.
         attributes.sched_nice = attributes.sched_nice.max(nice);
+        if heirs == Heirs::Usual {
+            attributes.sched_flags |= libc::SCHED_FLAG_RESET_ON_FORK as u64;
+        }
         attributes.sched_runtime = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: the call reads `attributes`, which is as long as its field `size` says, and changes the
         // calling thread (0) only.
@@ -119,7 +124,7 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    pub fn set(_nice: i32, _turn: std::time::Duration) -> bool {
+    pub fn set(_nice: i32, _turn: std::time::Duration, _heirs: super::Heirs) -> bool {
         false
     }
 }
@@ -162,8 +167,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn threads_that_serve_take_shorter_turns_than_those_that_can_wait_and_share_the_core_alike() {
-        use super::{lower, lowest, prompt, system, usual};
+    fn threads_that_serve_take_shorter_turns_than_those_that_can_wait_and_than_those_they_start() {
+        use super::{lower, lowest, prompt, system};
 
         let after = |change: fn()| {
             let changed = std::thread::spawn(move || {
@@ -175,17 +180,22 @@ mod tests {
         };
         let (before, serving) = after(prompt);
         assert_eq!(serving.sched_nice, before.sched_nice);
-        let (_, slow) = after(|| {
+        let heir = std::thread::spawn(move || {
             prompt();
-            usual();
+            after(|| {}).1
         });
-        assert_eq!(slow.sched_runtime, before.sched_runtime);
+        let heir = heir.join().expect("the thread ends");
+        assert_eq!(
+            (heir.sched_nice, heir.sched_runtime, heir.sched_flags),
+            (before.sched_nice, before.sched_runtime, before.sched_flags)
+        );
         let (_, low) = after(lower);
         assert_eq!(low.sched_nice, before.sched_nice.max(10));
         let (_, lowest) = after(lowest);
         assert_eq!(lowest.sched_nice, 19);
-        // Earlier systems than Linux 6.12 say 0 and change nothing.
-        if before.sched_runtime > 0 {
+        if before.sched_runtime == 0 {
+            println!("skipped: turns have no length before Linux 6.12");
+        } else {
             assert_eq!(serving.sched_runtime, 100_000);
             assert_eq!(
                 (low.sched_runtime, lowest.sched_runtime),

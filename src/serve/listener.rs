@@ -133,8 +133,6 @@ impl Threads {
             let (connections, incoming) = mpsc::unbounded_channel();
             let served = Arc::new(AtomicUsize::new(0));
             let runtime = tokio::runtime::Builder::new_current_thread()
-                // Those that it starts for what takes long.
-                .on_thread_start(priority::usual)
                 .enable_all()
                 .build()?;
             let work = serve_connections(incoming, Arc::clone(&served), limits, stop.subscribe());

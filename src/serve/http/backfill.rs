@@ -14,6 +14,7 @@ use super::error::{ApiError, ErrorBody};
 use super::path::PathParams;
 use super::training_sets::{refusal, view_called};
 use crate::history::{Backfill, Bounds};
+use crate::priority;
 use crate::serve::App;
 
 /// What was filled.
@@ -63,6 +64,7 @@ pub async fn backfill(
     std::thread::Builder::new()
         .name("backfill".to_owned())
         .spawn(move || {
+            priority::lower();
             let labels = [("view", work.view.name.clone())];
             let filled = metrics::gauge!("bellwether_backfill_entities", &labels);
             let report = work.run(|entities| filled.set(entities as f64));

@@ -25,6 +25,7 @@ use crate::features::value::shorten;
 use crate::features::view::{View, suggestion};
 use crate::history::log::ChangeLog;
 use crate::history::{Bounds, HistoryError, TrainingSet};
+use crate::priority;
 use crate::serve::App;
 
 /// Bytes of the answer that are read from disk at once.
@@ -119,6 +120,7 @@ pub async fn make_training_set(
     std::thread::Builder::new()
         .name("training-set".to_owned())
         .spawn(move || {
+            priority::lower();
             let made = make(set, &bytes, &temp_dir);
             // Held until it is done, also when the client is gone by then; free when it is told.
             drop(place);
