@@ -33,6 +33,7 @@ pub fn load_definitions(config: &Config) -> Result<(Views, Repository), String> 
         tracing::error!(reason, "not ready: no models");
         problems.push(reason.to_owned());
     }
+    problems.extend(repository.strays());
     let catalog = repository.catalog();
     for (role, entry) in catalog.with_roles() {
         let folder = config.models.join(&entry.name).join(&entry.version);

@@ -431,6 +431,23 @@ def test_a_version_that_appears_is_a_candidate_once_something_was_said(tmp_path,
         assert deploy(server, "churn", churn)["version"] == "8"
 
 
+def test_a_graph_in_a_folder_that_is_no_version_is_told_of_and_not_served(tmp_path, churn):
+    with serve(tmp_path, '[repository]\nwatch = "200ms"\n') as server:
+
+        def told(folder):
+            return [e for e in server.entries() if f"churn/{folder}/model.onnx: not served" in e.get("reason", "")]
+
+        for folder, would_be in [("v2", "churn/2/"), ("better", "churn/1/")]:
+            shutil.copytree(churn, tmp_path / "models" / "churn" / folder)
+            entry = eventually(f"a word about {folder}", lambda: told(folder))[0]
+            assert entry["level"] == "WARN" and entry["reason"].endswith(f"such as {would_be}model.onnx"), entry
+        # It is said once, and not at every look.
+        assert len(told("v2")) == 1
+        assert list(versions(server.client())) == ["1"]
+    said = refuse("check", "--models", tmp_path / "models", "--features", FEATURES)
+    assert "churn/v2/model.onnx: not served" in said and "churn/better/model.onnx: not served" in said
+
+
 def test_the_policy_says_which_versions_are_loaded(tmp_path, churn):
     for number in range(2, 7):
         shutil.copytree(churn, tmp_path / "models" / "churn" / str(number))

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use super::folders::{is_folder_name, subfolders, versions_of};
+use super::folders::{is_folder_name, strays_in, subfolders, versions_of};
 use super::incoming::PREFIX;
 use super::{BundleId, Bundles, Fingerprint, Incoming};
 use crate::models::version::{FILE_NAMES, Files};
@@ -44,6 +44,10 @@ impl Bundles for LocalDirectory {
 
     fn versions(&self, name: &str) -> Result<Vec<BundleId>> {
         versions_of(&self.dir, name)
+    }
+
+    fn strays(&self) -> Vec<String> {
+        strays_in(&self.dir)
     }
 
     fn read(&self, bundle: &BundleId) -> std::result::Result<Files, String> {

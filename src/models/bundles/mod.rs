@@ -55,6 +55,9 @@ pub trait Bundles: Send + Sync {
     /// When the place cannot be read.
     fn versions(&self, name: &str) -> std::io::Result<Vec<BundleId>>;
 
+    /// Graphs that lie there and belong to no version: where, and where a version's would be. Sorted.
+    fn strays(&self) -> Vec<String>;
+
     /// The files of a version.
     ///
     /// # Errors

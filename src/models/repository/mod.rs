@@ -73,6 +73,8 @@ struct Known {
     seen: HashMap<BundleId, Fingerprint>,
     /// The models that were taken out of service: new files do not bring them back.
     unloaded: HashSet<String>,
+    /// Graphs that belong to no version, as [`Bundles::strays`] says.
+    strays: Vec<String>,
 }
 
 /// Why a model was not loaded, or not wholly.
@@ -125,6 +127,20 @@ impl Repository {
     /// Why the folder could not be read at all when the server started; it is not ready then.
     pub fn unreadable(&self) -> Option<&str> {
         self.unreadable.as_deref()
+    }
+
+    /// Graphs that lie among the models and belong to no version: where, and what was expected.
+    pub fn strays(&self) -> Vec<String> {
+        self.changing().strays.clone()
+    }
+
+    /// Looks for graphs that belong to no version, and says in the log which have come.
+    fn note_strays(&self, known: &mut Known) {
+        let strays = self.bundles.strays();
+        for stray in strays.iter().filter(|stray| !known.strays.contains(stray)) {
+            tracing::warn!(reason = stray, "a graph that is no version");
+        }
+        known.strays = strays;
     }
 
     /// Where the files are. What is received there becomes a version by [`Repository::deploy`].

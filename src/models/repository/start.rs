@@ -56,6 +56,7 @@ impl Repository {
                 self.note_number(name, *highest);
             }
         }
+        self.note_strays(&mut known);
         self.loaded.store(Arc::new(catalog_of(models, &roles)));
         *self.changing() = known;
         Ok(())

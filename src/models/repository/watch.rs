@@ -60,6 +60,7 @@ impl Repository {
             }
         }
         known.seen = seen;
+        self.note_strays(&mut known);
     }
 
     /// Those of `found` whose files are new or changed and look as they did the last time.
