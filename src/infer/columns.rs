@@ -18,8 +18,7 @@ use super::cells::{self, Layout, Values};
 use super::error::InferError;
 use super::inputs::Inputs;
 use crate::features::value::shorten;
-use crate::models::scoring::shape_text;
-use crate::models::tensors::protocol_name;
+use crate::models::tensors::{protocol_name, shape_text};
 use crate::models::version::ModelVersion;
 
 /// A column of a table: as many values as its shape stands for.

@@ -8,8 +8,7 @@ use smallvec::SmallVec;
 
 use super::error::InferError;
 use crate::features::value::shorten;
-use crate::models::scoring::shape_text;
-use crate::models::tensors::protocol_name;
+use crate::models::tensors::{protocol_name, shape_text};
 use crate::models::version::ModelVersion;
 
 /// The most elements that all shapes of a request may stand for.

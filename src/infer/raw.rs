@@ -8,8 +8,7 @@ use onnx_ml::{CompactString, Data, Shape, Tensor, TensorInfo};
 
 use super::error::InferError;
 use super::inputs::Inputs;
-use crate::models::scoring::shape_text;
-use crate::models::tensors::protocol_name;
+use crate::models::tensors::{protocol_name, shape_text};
 use crate::models::{binary, version::ModelVersion};
 
 /// The only input of `model`, from its bytes.

@@ -326,6 +326,15 @@ pub fn to_json(tensor: &Tensor) -> Vec<Json> {
     }
 }
 
+/// A shape for messages: `[N, 19]`.
+pub fn shape_text(shape: &[Option<usize>]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| dim.map_or("N".to_owned(), |dim| dim.to_string()))
+        .collect();
+    format!("[{}]", dims.join(", "))
+}
+
 /// The Open Inference Protocol's name of a tensor type.
 pub fn protocol_name(data_type: DataType) -> &'static str {
     match data_type {
