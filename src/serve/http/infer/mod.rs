@@ -20,8 +20,6 @@
 
 pub mod bind;
 pub mod read;
-#[cfg(test)]
-mod read_tests;
 pub mod render;
 
 use std::fmt::Display;
