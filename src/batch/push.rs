@@ -15,10 +15,10 @@ use arrow::record_batch::RecordBatch;
 
 use super::times::{KnownAt, Times};
 use crate::features::change::{Change, KEY_SEPARATOR, ProfileUpdate, What};
+use crate::features::column::value_at;
 use crate::features::value::{FeatureType, Value};
 use crate::features::view::{Role, View, suggestion};
 use crate::ingest::Ingest;
-use crate::score::assemble::value_at;
 use crate::store::entity::named_value;
 
 /// Where each column of a table goes.

@@ -22,11 +22,11 @@ use super::error::HistoryError;
 use super::log::{ChangeLog, Order};
 use super::plan::{Bounds, run, sorted, streamed};
 use super::recompute::{Row, recompute};
+use crate::features::column::value_at;
 use crate::features::value::Value;
 use crate::features::view::View;
 use crate::features::views::Views;
 use crate::ledger::{Feature, FeatureSource, FeatureValue, Prediction};
-use crate::score::assemble::value_at;
 
 /// A check of a sample of predictions.
 #[derive(Clone, Debug)]

@@ -16,9 +16,9 @@ use super::error::HistoryError;
 use super::observations::{AT, KEY};
 use super::plan::streamed;
 use super::recompute::{Row, related_keys};
+use crate::features::column::value_at;
 use crate::features::value::Value;
 use crate::features::view::View;
-use crate::score::assemble::value_at;
 use crate::store::Snapshot;
 
 /// How the batches of a plan are read.

@@ -4,10 +4,9 @@
 //! its view where it binds to one. That such a run fails says nothing against a version: zeros need not
 //! be a customer.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, new_null_array};
+use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use onnx_ml::{CompactString, DataType, Model, Tensor};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use serde::Serialize;
 use super::golden::{self, GoldenRow};
 use super::scoring::Scoring;
 use super::version::ModelVersion;
+use crate::features::column::to_array;
 use crate::features::value::Value;
 use crate::features::view::Feature;
 
@@ -173,18 +173,7 @@ fn reference_rows(scoring: &Scoring, rows: usize) -> Result<RecordBatch, String>
 
 /// A column of one value over and over again.
 fn column_of(feature: &Feature, value: Option<&Value>, rows: usize) -> ArrayRef {
-    let kind = feature.kind.arrow();
-    match value {
-        Some(Value::Bool(value)) => Arc::new(BooleanArray::from(vec![*value; rows])),
-        // An integer stands for a number of either type.
-        Some(Value::Int64(value)) if kind == arrow::datatypes::DataType::Float64 => {
-            Arc::new(Float64Array::from(vec![*value as f64; rows]))
-        }
-        Some(Value::Int64(value)) => Arc::new(Int64Array::from(vec![*value; rows])),
-        Some(Value::Float64(value)) => Arc::new(Float64Array::from(vec![*value; rows])),
-        Some(Value::String(value)) => Arc::new(StringArray::from(vec![value.as_str(); rows])),
-        Some(Value::Null) | None => new_null_array(&kind, rows),
-    }
+    to_array(feature.kind, &vec![value.unwrap_or(&Value::Null); rows])
 }
 
 /// Tensors of zeros that fit the graph, and of texts "0".

@@ -14,9 +14,9 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde_json::{Map, Value as Json};
 
-use super::assemble::value_at;
 use super::given::{Given, Notes};
 use crate::features::change::KEY_SEPARATOR;
+use crate::features::column::value_at;
 use crate::features::view::View;
 
 /// The content type of an encoded page.

@@ -2,7 +2,8 @@
 
 use arrow::array::Array;
 
-use super::assemble::{Assembled, Source, value_at};
+use super::assemble::{Assembled, Source};
+use crate::features::column::value_at;
 use crate::features::view::{Role, View};
 use crate::telemetry::FeatureCounters;
 

@@ -16,7 +16,7 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::error::ArrowError;
 
-use super::assemble::{to_array, value_at};
+use crate::features::column::{to_array, value_at};
 use crate::features::value::Value;
 use crate::models::scoring::{Scored, Scoring};
 

@@ -9,8 +9,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::assemble::{RowInput, Source, assemble, resolved, value_at};
+use super::assemble::{RowInput, Source, assemble, resolved};
 use crate::features::change::KEY_SEPARATOR;
+use crate::features::column::value_at;
 use crate::features::value::Value;
 use crate::features::view::View;
 use crate::features::view::relation::{KeyPart, Relation};

@@ -12,12 +12,13 @@ use arrow::compute::concat_batches;
 use bellwether::features::change::{
     Change, Event, KeyColumn, NamedValue, ProfileUpdate, Removal, Scalar, What,
 };
+use bellwether::features::column::value_at;
 use bellwether::features::value::Value;
 use bellwether::features::views::Views;
 use bellwether::history::Bounds;
 use bellwether::ingest::Ingest;
 use bellwether::ledger::{Ledger, LedgerOptions};
-use bellwether::score::assemble::{RowInput, assemble, value_at};
+use bellwether::score::assemble::{RowInput, assemble};
 use bellwether::score::read_related;
 use bellwether::store::embedded::EmbeddedStore;
 use bellwether::store::{OnlineStore, read_one};

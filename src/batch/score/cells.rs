@@ -12,9 +12,9 @@ use arrow::compute::{cast, nullif};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 use crate::batch::push::widens;
+use crate::features::column::value_at;
 use crate::features::value::{FeatureType, Value};
 use crate::features::view::{Feature, UnknownValue};
-use crate::score::assemble::value_at;
 
 /// Reads `column` as `feature`; `reject` is told the rows that do not fit and why. With `is_typed` the
 /// column has the feature's type, and a blank text is a text. The second value is how many rows hold a

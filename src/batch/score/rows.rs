@@ -22,10 +22,11 @@ use super::source::{Chunk, Content, Position};
 use super::statistics::Statistics;
 use super::table::{Reject, Table, batch_of, from_csv, from_ndjson};
 use crate::features::change::KEY_SEPARATOR;
+use crate::features::column::{to_array, value_at};
 use crate::features::view::Feature;
 use crate::models::scoring::{InputTensors, Picked, Scoring};
 use crate::models::version::ModelVersion;
-use crate::score::assemble::{assemble_columns, to_array, value_at};
+use crate::score::assemble::assemble_columns;
 use crate::score::given::{Given, Notes};
 use crate::score::reasons::{Reasons, explain};
 

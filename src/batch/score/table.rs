@@ -18,9 +18,9 @@ use serde_json::{Map, Value as Json};
 
 use super::bind::Binding;
 use crate::batch::push::plain_name;
+use crate::features::column::value_at;
 use crate::features::value::{FeatureType, Value, shorten};
 use crate::features::view::View;
-use crate::score::assemble::value_at;
 
 /// The most characters of a row that a reject repeats of each cell.
 const SHOWN_CHARACTERS: usize = 500;

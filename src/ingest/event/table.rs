@@ -15,9 +15,9 @@ use arrow::record_batch::RecordBatch;
 
 use super::draft::{Draft, Finished, NATIVE};
 use super::{EventBatch, Reader};
+use crate::features::column::value_at;
 use crate::features::value::{Value, shorten};
 use crate::json::Cursor;
-use crate::score::assemble::value_at;
 
 /// The most columns of a table.
 const MAX_COLUMNS: usize = 1000;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::super::assemble::{Assembled, RowInput};
 use super::super::choose::choose_models;
-use super::super::{ScoreAnswer, ScoreError, Served, record};
+use super::super::record::{Served, record};
+use super::super::{ScoreAnswer, ScoreError};
 use super::{Answered, Asked, Moment, Row};
 use crate::ledger;
 use crate::models::catalog::Chosen;

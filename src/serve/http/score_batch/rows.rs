@@ -14,10 +14,10 @@ use super::super::customers::check_customer_id;
 use super::super::error::ApiError;
 use super::chunks::Chunk;
 use crate::batch::score::cells;
+use crate::features::column::value_at;
 use crate::features::value::{describe_json, shorten};
 use crate::features::view::View;
 use crate::score::CUSTOMER;
-use crate::score::assemble::value_at;
 use crate::score::bulk::Row;
 
 /// A row that cannot be scored.
