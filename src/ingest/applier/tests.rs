@@ -2,11 +2,14 @@
 
 use std::sync::atomic::AtomicU32;
 
+use arc_swap::ArcSwap;
+
 use super::*;
-use crate::features::change::{ProfileUpdate, What};
+use crate::features::change::{Change, ProfileUpdate, What};
 use crate::features::view::View;
-use crate::ledger::LedgerOptions;
-use crate::store::{Batch, Snapshot, StoreFuture};
+use crate::ingest::{Ingest, IngestError, STUCK_AFTER};
+use crate::ledger::{Ledger, LedgerOptions};
+use crate::store::{Batch, Snapshot, StoreFuture, Watermark};
 
 /// Applies everything, unless its disk fails.
 #[derive(Default)]
