@@ -70,7 +70,7 @@
 //! because a sync may take longer than a prediction may wait. The files, from the caller to the disk
 //! and back: `inference`, `handle`, `queue`, `shards`, `writer`, `syncer`, `segment`, `disk`;
 //! `recovery`, `index`, `lock` for opening; `reading`, `rows`, `scan`, [`frame`], [`record`] for reading;
-//! `verify`, `duplicates`, `export`, [`export_rows`], [`export_inferences`], [`export_changes`].
+//! `verify`, `duplicates`, [`export`].
 //!
 //! ## What it does not do
 //!
@@ -82,11 +82,7 @@ pub mod changes;
 mod disk;
 mod duplicates;
 pub mod error;
-mod export;
-pub mod export_audit;
-pub mod export_changes;
-pub mod export_inferences;
-pub mod export_rows;
+pub mod export;
 pub mod frame;
 mod handle;
 mod index;

@@ -21,8 +21,8 @@ use arrow::record_batch::RecordBatch;
 use onnx_ml::DataType;
 use serde::{Serialize, Serializer};
 
-use super::export_rows::{BATCH_BYTES, BATCH_ROWS, hexadecimal, text, time, uuid_text};
-use super::record::{Inference, InferenceTensor};
+use super::rows::{BATCH_BYTES, BATCH_ROWS, hexadecimal, text, time, uuid_text};
+use crate::ledger::record::{Inference, InferenceTensor};
 use crate::models::binary;
 use crate::models::tensors::{JsonElements, protocol_name};
 

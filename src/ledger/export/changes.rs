@@ -22,9 +22,9 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value as Json, json};
 
-use super::ChangeBatch;
-use super::export_rows::{BATCH_BYTES, BATCH_ROWS, text, time};
+use super::rows::{BATCH_BYTES, BATCH_ROWS, text, time};
 use crate::features::change::{Change, KEY_SEPARATOR, ProfileUpdate, What};
+use crate::ledger::ChangeBatch;
 use crate::store::entity::from_scalar;
 
 /// Gathers rows of the table `changes`.

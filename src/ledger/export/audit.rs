@@ -17,9 +17,9 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use uuid::Uuid;
 
-use super::audit::Audit;
-use super::export_rows::{BATCH_ROWS, text, time};
-use super::shadow::ShadowScore;
+use super::rows::{BATCH_ROWS, text, time};
+use crate::ledger::audit::Audit;
+use crate::ledger::shadow::ShadowScore;
 
 /// Gathers rows of the table `audit`.
 #[derive(Default)]

@@ -18,7 +18,7 @@
 //! | `features_source` | string | JSON object: feature to `stored`, `override`, `default`, `derived` or `missing` |
 //! | `reasons` | string or null | JSON object as answered: `base`, `contributions`, `other` |
 //!
-//! `inferences` is in [`super::export_inferences`].
+//! `inferences` is in [`super::inferences`].
 //!
 //! `outcomes`, one row per outcome: `outcome_id`, `prediction_id` (or null), `customer_id` (or
 //! null), `outcome`, `value` (float64 or null), `occurred_at` and `received_at` (timestamps, µs,
@@ -33,8 +33,8 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::record::{FeatureSource, FeatureValue, Outcome, Prediction, Reasons};
-use super::verify::rfc3339;
+use crate::ledger::record::{FeatureSource, FeatureValue, Outcome, Prediction, Reasons};
+use crate::ledger::verify::rfc3339;
 
 /// Rows of one batch.
 pub(super) const BATCH_ROWS: usize = 8192;
