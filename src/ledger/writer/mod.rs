@@ -10,10 +10,13 @@
 //! its caller answered). Positions are counted in encoded bytes since the ledger was opened, so
 //! that they survive a change of segment.
 //!
-//! Encoding is in `encode`, new segments and what to do about a failing disk in `repair`.
+//! * `encode` – from rows to encoded chunks.
+//! * `sync` – when to ask for a sync, and whom it answers.
+//! * `repair` – new segments, and what to do about a failing disk.
 
 mod encode;
 mod repair;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -28,21 +31,18 @@ use tokio::sync::oneshot;
 
 use self::encode::Chunk;
 use self::repair::Trouble;
+use self::sync::InFlight;
 use super::LedgerOptions;
 use super::error::OutcomeError;
-use super::frame::{SEGMENT_HEADER_BYTES, push_mark};
+use super::frame::SEGMENT_HEADER_BYTES;
 use super::handle::Receipt;
 use super::index::{IndexEntry, OutcomeIndex, Position};
 use super::queue::{OutcomeReply, Queue, SyncReport, Wait};
 use super::segment::ActiveSegment;
 use super::syncer::SyncRequest;
 
-/// Written bytes that are synced without waiting for the interval.
-const SYNC_AT_BYTES: u64 = 8 * 1024 * 1024;
 /// Written bytes that may wait for a slow sync before no more rows are taken from the queue.
 const MAX_UNSYNCED_BYTES: u64 = 64 * 1024 * 1024;
-/// How much log may lie behind the index's watermark when there are no outcomes to move it.
-const WATERMARK_STEP_BYTES: u64 = 8 * 1024 * 1024;
 /// How long after the last row the writer still looks into the queue by itself.
 const STAY_ACTIVE: Duration = Duration::from_millis(100);
 
@@ -57,15 +57,6 @@ enum Answer {
     Outcome(OutcomeReply, Result<Receipt, OutcomeError>),
     /// The segment that it is in.
     Durable(oneshot::Sender<u64>, u64),
-}
-
-/// The sync that is under way.
-struct InFlight {
-    /// What will be durable, as a position and as a length of the segment.
-    position: u64,
-    length: u64,
-    requested_at: Instant,
-    watermark: Option<Position>,
 }
 
 /// The writer's state.
@@ -338,132 +329,6 @@ impl Writer {
             .increment(std::mem::take(&mut chunk.shadows));
         metrics::counter!("bellwether_ledger_rows_total", "kind" => "outcome")
             .increment(chunk.entries.len() as u64);
-    }
-
-    /// Asks for a sync when someone waits for it, when written rows have waited long enough, or
-    /// when there are many.
-    fn start_sync_if_due(&mut self) {
-        let blocked = self
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.needs_new_segment);
-        if blocked || self.in_flight.is_some() || self.written_position == self.synced_position {
-            return;
-        }
-        let someone_waits = self
-            .waiters
-            .iter()
-            .any(|waiter| waiter.position <= self.written_position);
-        let waited_long = self
-            .dirty_since
-            .is_some_and(|since| since.elapsed() >= self.options.sync_interval);
-        let due = someone_waits
-            || waited_long
-            || self.unsynced_bytes >= SYNC_AT_BYTES
-            || self.closing_since.is_some();
-        if !due {
-            return;
-        }
-        let entries = self.take_unsynced_entries();
-        let reached = Position {
-            segment: self.segment.sequence,
-            offset: self.segment.length,
-        };
-        let far = reached.segment != self.watermark.segment
-            || reached.offset - self.watermark.offset >= WATERMARK_STEP_BYTES;
-        let watermark = (!entries.is_empty() || far).then_some(reached);
-        self.in_flight = Some(InFlight {
-            position: self.written_position,
-            length: self.segment.length,
-            requested_at: Instant::now(),
-            watermark,
-        });
-        self.effects.sync_request = Some(SyncRequest {
-            file: Arc::clone(&self.segment.file),
-            entries,
-            watermark,
-        });
-    }
-
-    fn take_unsynced_entries(&mut self) -> Vec<IndexEntry> {
-        let mut entries = std::mem::take(&mut self.returned_entries);
-        for chunk in &mut self.unsynced {
-            entries.append(&mut chunk.entries);
-        }
-        entries
-    }
-
-    /// Takes note of a finished sync: answers callers, or prepares the repair.
-    fn finish_sync(&mut self, report: SyncReport) {
-        let Some(in_flight) = self.in_flight.take() else {
-            return;
-        };
-        if let Err(error) = report.result {
-            self.returned_entries.extend(report.entries);
-            self.report_trouble("syncing the ledger failed", &error, true);
-            return;
-        }
-        self.segment.synced = in_flight.length;
-        self.mark_durable(in_flight.position);
-        self.settle_index(&report.entries, report.indexed, in_flight.watermark);
-        let behind = self.written_position > self.synced_position;
-        self.dirty_since = behind.then_some(in_flight.requested_at);
-        self.rotate_if_due();
-    }
-
-    /// Everything up to `position` is durable: let go of it and answer those who waited for it.
-    fn mark_durable(&mut self, position: u64) {
-        self.synced_position = position;
-        while self
-            .unsynced
-            .front()
-            .is_some_and(|chunk| chunk.end <= position)
-        {
-            if let Some(chunk) = self.unsynced.pop_front() {
-                self.unsynced_bytes -= chunk.bytes.len() as u64;
-            }
-        }
-        let waiters = std::mem::take(&mut self.waiters);
-        for waiter in waiters {
-            if waiter.position <= position {
-                self.effects.answers.push(waiter.answer);
-            } else {
-                self.waiters.push(waiter);
-            }
-        }
-    }
-
-    /// Ids that the index knows need not be kept here any more.
-    fn settle_index(&mut self, entries: &[IndexEntry], indexed: bool, watermark: Option<Position>) {
-        if !indexed {
-            self.fail_index();
-            return;
-        }
-        for (outcome_id, _) in entries {
-            self.pending.remove(outcome_id);
-        }
-        if let Some(position) = watermark {
-            self.watermark = position;
-        }
-    }
-
-    /// Writes a mark when everything is durable and no frame says so yet, so that later damage is
-    /// known for what it is. The mark itself needs no sync.
-    fn announce_if_quiet(&mut self) {
-        let quiet = self.backlog.is_empty() && self.in_flight.is_none() && self.trouble.is_none();
-        let all_durable = self.written_position == self.synced_position;
-        if !quiet || !all_durable || self.announced >= self.segment.synced || self.queue.has_rows()
-        {
-            return;
-        }
-        let mut mark = Vec::new();
-        push_mark(&mut mark, self.segment.seed, self.segment.synced);
-        self.announced = self.segment.synced;
-        match self.segment.file.write_at(self.segment.length, &mark) {
-            Ok(()) => self.segment.length += mark.len() as u64,
-            // Nothing is lost without it, and the next write overwrites what there is of it.
-            Err(error) => tracing::warn!(%error, "a mark could not be written to the ledger"),
-        }
     }
 
     fn is_finished(&self) -> bool {
