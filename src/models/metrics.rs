@@ -14,8 +14,9 @@ use super::catalog::{Catalog, Entry, Model};
 use super::comparison::guardrails::Limits;
 use super::comparison::shadow::ShadowReport;
 use super::rollout::Role;
+use crate::telemetry::exposition;
 use crate::telemetry::exposition::{Exposition, Kind, Label, Metric};
-use crate::telemetry::{STAGE_SECONDS, exposition};
+use crate::telemetry::scores::STAGE_SECONDS;
 
 const fn metric(name: &'static str, kind: Kind, help: &'static str) -> Metric {
     exposition::Metric { name, kind, help }

@@ -5,7 +5,7 @@ use arrow::array::Array;
 use super::assemble::{Assembled, Source};
 use crate::features::column::value_at;
 use crate::features::view::{Role, View};
-use crate::telemetry::FeatureCounters;
+use crate::telemetry::scores::FeatureCounters;
 
 /// What a caller should know about the features that were used.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::models::catalog::Chosen;
 use crate::models::repository::Repository;
 use crate::store::{OnlineStore, StoreError};
-use crate::telemetry::{FeatureCounters, StageTimers};
+use crate::telemetry::scores::{FeatureCounters, StageTimers};
 
 /// How often a request looks again, a millisecond apart, while views are replaced.
 pub(super) const REPLACING_TRIES: usize = 100;
