@@ -6,6 +6,7 @@ mod declared;
 mod functions;
 mod late;
 mod oracle;
+mod time;
 
 use super::*;
 
