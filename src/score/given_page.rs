@@ -18,6 +18,7 @@ use super::given::{Given, Notes};
 use crate::features::change::KEY_SEPARATOR;
 use crate::features::column::value_at;
 use crate::features::view::View;
+use crate::models::version::hexadecimal;
 
 /// The content type of an encoded page.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -84,7 +85,7 @@ impl GivenPage {
         let notes =
             notes.map_err(|error| arrow::error::ArrowError::from_external_error(error.into()))?;
         let mut metadata = HashMap::from([
-            (VIEW.to_owned(), digest(view)),
+            (VIEW.to_owned(), hexadecimal(&view.digest)),
             (IN_ORDER.to_owned(), self.in_order.to_string()),
             (NOTES.to_owned(), notes),
         ]);
@@ -124,7 +125,7 @@ impl GivenPage {
         let reader = StreamReader::try_new(bytes, None).map_err(failed)?;
         let schema = reader.schema();
         let said = |name: &str| schema.metadata().get(name);
-        if said(VIEW) != Some(&digest(view)) {
+        if said(VIEW) != Some(&hexadecimal(&view.digest)) {
             return Err(format!(
                 "view {} of the server is not the one of --features, so its models may read something \
                  else; use the same view files, or have the server read them again",
@@ -202,14 +203,6 @@ impl GivenPage {
         }
         Ok(())
     }
-}
-
-/// The digest of a view in hexadecimal.
-fn digest(view: &View) -> String {
-    view.digest
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use crate::batch::score::bind::ColumnOptions;
 use crate::batch::score::definition::ModelDigest;
 use crate::batch::score::plan::{Asked, Plan};
 use crate::batch::score::prepare::chunk_rows;
-use crate::batch::score::summary::hexadecimal;
 use crate::features::value::shorten;
 use crate::features::views::Views;
-use crate::models::version::{Files, ModelVersion};
+use crate::models::version::{Files, ModelVersion, hexadecimal};
 
 /// Jobs whose plans are kept.
 const MOST_PLANS: usize = 16;

@@ -10,7 +10,8 @@ use crate::batch::score::bands::Bands;
 use crate::batch::score::bind::Binding;
 use crate::batch::score::definition::ModelDigest;
 use crate::batch::score::plan::Plan;
-use crate::batch::score::summary::{digest_of, hexadecimal};
+use crate::batch::score::summary::digest_of;
+use crate::models::version::hexadecimal;
 
 /// What is the same for every row of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

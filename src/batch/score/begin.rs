@@ -6,9 +6,10 @@ use super::folder::{JobFolder, Part};
 use super::inputs::InputFile;
 use super::plan::Plan;
 use super::prepare::Prepared;
-use super::summary::{digest_of, hexadecimal};
+use super::summary::digest_of;
 use super::{Job, News, store_source};
 use crate::clock;
+use crate::models::version::hexadecimal;
 
 /// A job that has begun.
 pub struct Begun {

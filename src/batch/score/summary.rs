@@ -11,7 +11,7 @@ use super::plan::{Plan, scoring_of};
 use super::statistics::{Distribution, FeatureStatistics, Statistics, is_share};
 use super::tally::ReasonCount;
 use super::to_store::Stored;
-use crate::models::version::ModelVersion;
+use crate::models::version::{ModelVersion, hexadecimal};
 
 const QUANTILES: [(&str, f64); 7] = [
     ("p01", 0.01),
@@ -123,11 +123,6 @@ pub fn models(plan: &Plan, statistics: &Statistics) -> Result<Vec<ModelSummary>,
 /// The digest of a version in hexadecimal.
 pub fn digest_of(version: &ModelVersion) -> String {
     hexadecimal(&version.digest)
-}
-
-/// Bytes in hexadecimal.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn scores(scores: &Distribution, is_share: bool) -> ScoreSummary {

@@ -15,11 +15,11 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use uuid::Uuid;
 
-use super::rows::{BATCH_ROWS, text, time};
+use super::rows::{BATCH_ROWS, text, time, uuid_text};
 use crate::ledger::audit::Audit;
 use crate::ledger::shadow::ShadowScore;
+use crate::models::version::hexadecimal;
 
 /// Gathers rows of the table `audit`.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl AuditRows {
     /// Adds a row.
     pub fn push(&mut self, audit: &Audit) {
         let details = (!audit.details.is_empty()).then_some(audit.details.as_str());
-        let id = id_text(&audit.audit_id);
+        let id = uuid_text(&audit.audit_id);
         let values = [
             Some(id.as_str()),
             Some(&audit.actor),
@@ -115,12 +115,8 @@ impl ShadowRows {
 
     /// Adds a row.
     pub fn push(&mut self, row: &ShadowScore) {
-        let id = id_text(&row.prediction_id);
-        let digest: String = row
-            .digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = uuid_text(&row.prediction_id);
+        let digest = hexadecimal(&row.digest);
         let values = [
             Some(id.as_str()),
             Some(&row.customer_id),
@@ -162,8 +158,4 @@ impl ShadowRows {
         columns.extend(numbers);
         RecordBatch::try_new(Self::schema(), columns)
     }
-}
-
-fn id_text(id: &[u8]) -> String {
-    Uuid::from_slice(id).map_or_else(|_| String::new(), |id| id.to_string())
 }

@@ -21,10 +21,11 @@ use arrow::record_batch::RecordBatch;
 use onnx_ml::DataType;
 use serde::{Serialize, Serializer};
 
-use super::rows::{BATCH_BYTES, BATCH_ROWS, hexadecimal, text, time, uuid_text};
+use super::rows::{BATCH_BYTES, BATCH_ROWS, text, time, uuid_text};
 use crate::ledger::record::{Inference, InferenceTensor};
 use crate::models::binary;
 use crate::models::tensors::{JsonElements, protocol_name};
+use crate::models::version::hexadecimal;
 
 /// Gathers rows of the table `inferences`.
 #[derive(Default)]

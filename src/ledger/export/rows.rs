@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use crate::ledger::record::{FeatureSource, FeatureValue, Outcome, Prediction, Reasons};
 use crate::ledger::verify::rfc3339;
+use crate::models::version::hexadecimal;
 
 /// Rows of one batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -309,14 +310,4 @@ pub(super) fn uuid_text(bytes: &[u8]) -> String {
         Ok(uuid) => uuid.to_string(),
         Err(_) => hexadecimal(bytes),
     }
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)] as char);
-        text.push(DIGITS[usize::from(byte & 15)] as char);
-    }
-    text
 }

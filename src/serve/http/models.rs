@@ -19,7 +19,7 @@ use crate::models::comparison::canary::CanaryReport;
 use crate::models::comparison::guardrails::Limits;
 use crate::models::comparison::shadow::ShadowReport;
 use crate::models::rollout::Role;
-use crate::models::version::FileDigest;
+use crate::models::version::{FileDigest, hexadecimal};
 use crate::serve::App;
 
 /// Every model version.
@@ -262,7 +262,7 @@ fn describe(model: &Model, number: u64, entry: &Entry) -> ModelReply {
         .into_iter()
         .collect();
     reply.files = version.files.to_vec();
-    reply.digest = Some(hex(&version.digest));
+    reply.digest = Some(hexadecimal(&version.digest));
     if let Some(manifest) = &version.manifest {
         reply.description.clone_from(&manifest.model.description);
     }
@@ -303,8 +303,4 @@ fn scores(entry: &Entry) -> ScoresReply {
             at: clock::to_rfc3339(failure.at_us),
         }),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
