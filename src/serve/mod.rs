@@ -269,6 +269,7 @@ impl Server {
             std::mem::take(&mut self.keys),
             self.tls.clone(),
             Arc::clone(&self.app.scorer.ledger),
+            self.app.config.data_dir.clone(),
         )
         .map_err(|error| format!("cannot start the thread that watches keys: {error}"))?;
         tracing::info!(

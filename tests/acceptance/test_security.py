@@ -430,6 +430,11 @@ def acts(protected, limit=1000):
     return answer.json()["acts"]
 
 
+def calls(protected):
+    """The acts but for those about keys, which come when the file is looked at."""
+    return [act for act in acts(protected) if act["subject"] != "keys"]
+
+
 def load_request(name, **parameters):
     message = service_pb2.RepositoryModelLoadRequest(model_name=name)
     for parameter, value in parameters.items():
@@ -440,7 +445,7 @@ def load_request(name, **parameters):
 def test_administrative_calls_are_recorded_before_they_are_answered(protected, channel):
     deploy, lacking = protected.keys["deploy"], protected.lacking["deploy"]
     client = protected.client(deploy)
-    before = len(acts(protected))
+    before = len(calls(protected))
     grpc_load, grpc_unload = INFERENCE + "RepositoryModelLoad", INFERENCE + "RepositoryModelUnload"
     # Given calls that change something, right ones and wrong ones, over HTTP and gRPC
     assert client.post("/v2/repository/models/churn/load", {}).status == 200
@@ -484,7 +489,7 @@ def test_administrative_calls_are_recorded_before_they_are_answered(protected, c
     expected = [(f"key:{key.id}", *rest) for key, *rest in expected]
 
     def recorded():
-        newest = acts(protected)
+        newest = calls(protected)
         newest = newest[: len(newest) - before]
         return [(act["actor"], act["action"], act["subject"], act["outcome"]) for act in reversed(newest)]
 
@@ -493,7 +498,7 @@ def test_administrative_calls_are_recorded_before_they_are_answered(protected, c
     assert recorded()[:8] == expected[:8]
     eventually("the rows of those that were not let in", lambda: len(recorded()) == len(expected))
     assert recorded() == expected
-    assert acts(protected, limit=1)[0]["details"] == {"refused": "scope"}
+    assert calls(protected)[0]["details"] == {"refused": "scope"}
     for limit in ("0", "-1", "x", "10001"):
         answer = protected.client(protected.keys["admin"]).get(f"/v1/audit?limit={limit}")
         assert answer.status == 400 and "limit" in answer.error()
@@ -527,7 +532,7 @@ def test_a_revoked_key_that_tries_again_is_recorded(protected):
 
 
 def test_a_call_is_recorded_although_its_caller_has_gone(protected):
-    before = len(acts(protected))
+    before = len(calls(protected))
     host, port = protected.server.address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = "POST /v2/repository/models/churn/load HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
@@ -536,7 +541,7 @@ def test_a_call_is_recorded_although_its_caller_has_gone(protected):
         # It has begun when the server asks for the body
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         connection.sendall(b"{}")
-    eventually("the row", lambda: len(acts(protected)) > before)
+    eventually("the row", lambda: len(calls(protected)) > before)
 
 
 def test_changed_keys_are_recorded_by_id(protected):
@@ -547,6 +552,58 @@ def test_changed_keys_are_recorded_by_id(protected):
     eventually("the new key in the audit", change("added"))
     revoke(protected.data_dir, key)
     eventually("the revoked key in the audit", change("changed"))
+
+
+def about_keys(server, admin):
+    """What the rows say of keys, the oldest first: action, details and actor."""
+    acts = KeyedClient(server.address, admin).get("/v1/audit").json()["acts"]
+    return [(act["action"], act["details"], act["actor"]) for act in reversed(acts) if act["subject"] == "keys"]
+
+
+def test_keys_that_were_changed_while_no_server_ran_are_recorded_at_the_start(data_dir):
+    # Given keys that were there before the first server
+    admin, other, gone = (create(data_dir, scope) for scope in ("admin", "score", "data"))
+    rows = [("keys.found", {"keys": sorted([admin.id, other.id, gone.id])}, "server")]
+
+    def recorded(server):
+        return eventually("the rows", lambda: about_keys(server, admin) == rows)
+
+    with Server(data_dir) as server:
+        recorded(server)
+        server.kill()
+    # When they are changed while none runs, also behind the back of `bellwether keys`
+    new = create(data_dir, "feedback")
+    rotate(data_dir, other)
+    file = keys_file(data_dir)
+    entries = file.read_text().split("[[key]]")
+    file.write_text("[[key]]".join(entry for entry in entries if gone.id not in entry))
+    rows.append(
+        (
+            "keys.change",
+            {"added": [new.id], "changed": [other.id], "removed": [gone.id], "found": "at the start"},
+            "command line",
+        )
+    )
+    # Then one row says so, however often a server starts and however it ends
+    for _ in range(3):
+        with Server(data_dir) as server:
+            recorded(server)
+            server.kill()
+    # And a change while it runs is not found again after it was killed
+    with Server(data_dir) as server:
+        revoke(data_dir, new)
+        rows.append(("keys.change", {"added": [], "changed": [new.id], "removed": []}, "command line"))
+        recorded(server)
+        server.kill()
+    with Server(data_dir) as server:
+        recorded(server)
+    # And the digests of the secrets are in the file of keys only
+    digests = [line.split('"')[1].encode() for line in file.read_text().splitlines() if "sha256" in line]
+    assert len(digests) >= 4
+    for path in data_dir.rglob("*"):
+        if path.is_file() and path != file:
+            content = path.read_bytes()
+            assert not any(digest in content for digest in digests), path
 
 
 def test_a_server_without_keys_grants_everything_until_there_is_one(data_dir):
@@ -669,11 +726,12 @@ def test_audit_rows_are_exported(tmp_path):
     with Server(data_dir) as server:
         assert KeyedClient(server.address, key).post("/v1/features/reload", b"").status == 200
     succeed("ledger", "export", "--data-dir", data_dir, "--output", tmp_path / "export")
-    rows = read(tmp_path / "export", "audit").to_dicts()
-    assert [(row["actor"], row["action"], row["outcome"]) for row in rows] == [
-        (f"key:{key.id}", "POST /v1/features/reload", "done")
-    ]
-    assert json.loads(rows[0]["details"]) == {"status": 200}
+    rows = {row["action"]: row for row in read(tmp_path / "export", "audit").to_dicts()}
+    assert {action: (row["actor"], row["outcome"]) for action, row in rows.items()} == {
+        "keys.found": ("server", "done"),
+        "POST /v1/features/reload": (f"key:{key.id}", "done"),
+    }
+    assert json.loads(rows["POST /v1/features/reload"]["details"]) == {"status": 200}
 
 
 def multipart(files):
@@ -701,6 +759,7 @@ def test_deploys_and_transitions_are_recorded_once_and_with_the_key(tmp_path):
         refused = client.post(rollout, {"action": "retire", "version": "1"})
         assert refused.status == 409, refused
         recorded = KeyedClient(server.address, admin).get("/v1/audit").json()["acts"]
+    recorded = [act for act in recorded if act["subject"] != "keys"]
     assert {act["actor"] for act in recorded} == {f"key:{deploy.id}"}
     found = [(act["action"], act["outcome"]) for act in recorded]
     # The newest first; what has a richer row of its own has no other

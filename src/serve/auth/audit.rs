@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use super::{Auth, Denial};
 use crate::clock;
@@ -133,13 +134,13 @@ pub fn refused(auth: &Auth, ledger: &Ledger, act: &Act, denial: &Denial) {
     }
 }
 
-/// The row about keys that were changed beside the server.
-pub fn keys_changed(details: &Json) -> Audit {
+/// A row about keys that were changed beside the server.
+pub fn about_keys(id: Uuid, at_us: i64, actor: &str, action: &str, details: &Json) -> Audit {
     Audit {
-        audit_id: clock::new_id().into_bytes().to_vec().into(),
-        at_us: clock::now_us(),
-        actor: "command line".to_owned(),
-        action: "keys.change".to_owned(),
+        audit_id: id.into_bytes().to_vec().into(),
+        at_us,
+        actor: actor.to_owned(),
+        action: action.to_owned(),
         subject: "keys".to_owned(),
         reason: String::new(),
         outcome: "done".to_owned(),

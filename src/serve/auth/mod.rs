@@ -12,19 +12,18 @@
 //! * [`secret`] – keys as text, digests, comparison.
 //! * [`key_file`] – the file of keys.
 //! * [`ring`], [`bucket`] – the keys in force and their rates.
-//! * [`audit`] – rows about administrative calls; [`unrecorded`] – those that the ledger did not take yet.
+//! * [`audit`] – rows about administrative calls; [`record`] – what they have said of the keys.
 //! * [`watch`] – changed files of keys and certificates, taken while the server runs.
 
 pub mod audit;
 pub mod bucket;
 pub mod key_file;
+pub mod record;
 pub mod ring;
 pub mod scope;
 pub mod secret;
-mod unrecorded;
 pub mod watch;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,14 +71,6 @@ impl std::fmt::Display for Caller {
             Caller::Holder(holder) => write!(f, "key:{}", holder.id),
         }
     }
-}
-
-/// Which keys another file brought.
-#[derive(Debug, Default, PartialEq, serde::Serialize)]
-pub struct KeyChanges {
-    pub added: Vec<String>,
-    pub changed: Vec<String>,
-    pub removed: Vec<String>,
 }
 
 impl Auth {
@@ -268,28 +259,6 @@ fn refuse_remote(config: &Config, file: &Path) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Which keys of `after` are not as they are in `before`.
-pub fn changes_between(before: &KeyFile, after: &KeyFile) -> KeyChanges {
-    // As text, which says everything that is kept of a key.
-    let texts = |file: &KeyFile| -> BTreeMap<String, String> {
-        let keys = file.keys.iter();
-        keys.map(|key| (key.id.clone(), toml::to_string(key).unwrap_or_default()))
-            .collect()
-    };
-    let (before, after) = (texts(before), texts(after));
-    let mut changes = KeyChanges::default();
-    for (id, text) in &after {
-        match before.get(id) {
-            None => changes.added.push(id.clone()),
-            Some(other) if other != text => changes.changed.push(id.clone()),
-            Some(_) => {}
-        }
-    }
-    let removed = before.into_keys().filter(|id| !after.contains_key(id));
-    changes.removed = removed.collect();
-    changes
 }
 
 #[cfg(test)]

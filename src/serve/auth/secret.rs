@@ -154,6 +154,11 @@ impl Known {
     }
 }
 
+/// The SHA-256 of a text that is no secret, in hexadecimal.
+pub fn text_digest(text: &str) -> String {
+    to_hex(&Sha256::digest(text))
+}
+
 fn digest_of(secret: &[u8; SECRET_BYTES]) -> Digest {
     Digest(Sha256::digest(secret).into())
 }

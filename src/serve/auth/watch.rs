@@ -1,9 +1,10 @@
 //! Changed files of keys and certificates, taken while the server serves.
 //!
 //! One thread looks every second. What cannot be taken leaves what is in force, is said once in the
-//! log and counted; it is looked at again when it changes. A change of keys leaves an audit row; one that
-//! the ledger does not take is offered again at every look.
+//! log and counted; it is looked at again when it changes. A change of keys leaves an audit row, also one
+//! that was made before the start ([`super::record`]).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use metrics::counter;
 
+use super::Auth;
 use super::key_file::{self, KeyFile};
-use super::unrecorded::Unrecorded;
-use super::{Auth, audit, changes_between};
+use super::record::{Fingerprints, KeyChanges, KeyRecord, fingerprints};
 use crate::ledger::Ledger;
 use crate::serve::tls::Tls;
 
@@ -27,7 +28,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts it. `keys` are those that are in force.
+    /// Starts it. `keys` are those that are in force, and `ledger` that of `data_dir`.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -36,24 +37,27 @@ impl Watch {
         keys: KeyFile,
         tls: Option<Arc<Tls>>,
         ledger: Arc<Ledger>,
+        data_dir: PathBuf,
     ) -> std::io::Result<Watch> {
         let (stop, stopped) = channel();
-        let mut keys = Keys {
-            auth,
-            in_force: keys,
-            seen: None,
-            ledger,
-            unrecorded: Unrecorded::default(),
-        };
         let mut certificate = tls.map(|tls| Certificate { tls, problem: None });
         let watch = move || {
+            let mut keys = Keys {
+                auth,
+                in_force: fingerprints(&keys),
+                seen: None,
+                record: KeyRecord::open(&data_dir, ledger),
+            };
+            // What was changed before the start.
+            keys.record.look(&keys.in_force);
             while is_running(&stopped) {
                 keys.look();
                 if let Some(certificate) = &mut certificate {
                     certificate.look();
                 }
             }
-            keys.end();
+            // What does not get to the ledger any more is found at the next start.
+            keys.record.look(&keys.in_force);
         };
         let thread = std::thread::Builder::new()
             .name("security".to_owned())
@@ -82,35 +86,16 @@ fn is_running(stopped: &Receiver<()>) -> bool {
 
 struct Keys {
     auth: Arc<Auth>,
-    in_force: KeyFile,
+    in_force: Fingerprints,
     /// What the file was found to be, or why it could not be read; `None` before the first look.
     seen: Option<Result<Option<String>, String>>,
-    ledger: Arc<Ledger>,
-    unrecorded: Unrecorded,
+    record: KeyRecord,
 }
 
 impl Keys {
     fn look(&mut self) {
         self.look_at_file();
-        self.record();
-    }
-
-    /// Hands the rows that wait to the ledger; returns how many still wait.
-    fn record(&mut self) -> usize {
-        let ledger = &self.ledger;
-        // Nobody waits for the disk: what the ledger has taken it writes.
-        self.unrecorded
-            .hand_over(|row| ledger.submit_audit(row).map(drop))
-    }
-
-    fn end(&mut self) {
-        let lost = self.record();
-        if lost > 0 {
-            tracing::error!(
-                lost,
-                "audit rows about changed keys were not taken by the ledger to the end"
-            );
-        }
+        self.record.look(&self.in_force);
     }
 
     fn look_at_file(&mut self) {
@@ -134,9 +119,9 @@ impl Keys {
             Err(problem) => return Err(problem.clone()),
         };
         self.auth.replace(&keys)?;
-        let changes = changes_between(&self.in_force, &keys);
-        self.in_force = keys;
-        if changes == super::KeyChanges::default() {
+        let before = std::mem::replace(&mut self.in_force, fingerprints(&keys));
+        let changes = KeyChanges::between(&before, &self.in_force);
+        if changes.are_none() {
             return Ok(());
         }
         tracing::info!(
@@ -145,8 +130,6 @@ impl Keys {
             removed = changes.removed.join(", "),
             "API keys changed"
         );
-        let details = serde_json::to_value(&changes).map_err(|error| error.to_string())?;
-        self.unrecorded.push(audit::keys_changed(&details));
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ pub struct ActReply {
 /// The last administrative acts, the newest first.
 ///
 /// Every call that needs the scope `deploy` or `admin` and changes something is one, whatever came of
-/// it, and so is every step of a model's rollout.
+/// it, and so is every step of a model's rollout and every change of API keys.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "operation",
     params(("limit" = Option<usize>, Query, minimum = 1, maximum = 10_000, description = "How many at most; 100 when left out")),
