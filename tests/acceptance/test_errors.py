@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from server import ANSWER_SECONDS
+from server import ANSWER_SECONDS, Answer
 from telco import customer
 
 STORED = "errors-stored"
@@ -371,6 +371,53 @@ def test_a_body_of_ten_megabytes_is_413(shared_server, path):
         shared_server, head(path, f"Content-Length: {10 * MEGABYTE}"), [filler] + [b"x" * MEGABYTE] * 9
     )
     assert_json_error(answer, 413)
+
+
+def send_all(server, path, size, content_type="application/json"):
+    """What a client hears that sends `size` bytes to their end before it listens."""
+    client = server.client()
+    pieces = (bytes(MEGABYTE) for _ in range(size // MEGABYTE))
+    client.connection.request(
+        "POST", path, body=pieces, headers={"Content-Length": str(size), "Content-Type": content_type}
+    )
+    response = client.connection.getresponse()
+    closes = response.headers.get("Connection") == "close"
+    answer = Answer(response.status, response.headers, response.read())
+    # The connection goes on
+    assert not closes and client.get("/livez").status == 200, answer
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/score", 413),
+        ("/v1/events", 413),
+        ("/v2/models/churn/infer", 413),
+        ("/invocations", 413),
+        ("/v1/outcomes", 413),
+        ("/v1/models/churn/rollout", 413),
+        ("/v1/nothing", 404),
+        ("/v1/audit", 405),
+    ],
+)
+def test_the_refusal_of_a_large_body_is_heard_by_who_sends_before_he_listens(shared_server, path, status):
+    answer = send_all(shared_server, path, 100 * MEGABYTE)
+    assert answer.status == status, answer
+    assert answer.error()
+
+
+def test_another_kind_of_body_is_refused_and_that_is_heard(shared_server):
+    for path in ("/v1/events", "/v1/score/batch"):
+        answer = send_all(shared_server, path, 100 * MEGABYTE, "image/png")
+        assert answer.status == 415, answer
+
+
+def test_who_asks_before_he_sends_a_large_body_is_not_asked_for_it(shared_server):
+    for path in ("/v1/score", "/v1/events", "/v2/models/churn/infer", "/v1/nothing"):
+        headers = head(path, f"Content-Length: {300 * MEGABYTE}", "Expect: 100-continue")
+        status, body = exchange(shared_server, headers)
+        assert status == (404 if path == "/v1/nothing" else 413), body
 
 
 def test_a_put_of_ten_megabytes_is_413(shared_server):

@@ -178,6 +178,20 @@ def test_what_no_description_lists_is_closed_as_well(protected):
     assert anonymous.get("/no/such/route").status == 404
 
 
+def test_who_sends_much_before_it_listens_hears_that_a_key_is_needed(protected):
+    size, piece = 100 * 1024 * 1024, bytes(1024 * 1024)
+    for path in ("/v1/score", "/v2/models/churn/infer", "/v1/models/churn/versions"):
+        for key, status in ((None, 401), (protected.lacking[scope_of(path)], 403)):
+            client = protected.client(key)
+            headers = {"Content-Length": str(size), **(key.header if key else {})}
+            pieces = (piece for _ in range(size // len(piece)))
+            client.connection.request("POST", path, body=pieces, headers=headers)
+            answer = client.connection.getresponse()
+            assert answer.status == status and b"API key" in answer.read(), (path, answer.status)
+            # And the connection goes on
+            assert client.get("/livez").status == 200
+
+
 @pytest.mark.parametrize("value", ["", "Bearer", "Basic {key}", "bw {key}", "{key}", "Bearer {key} {key}"])
 def test_a_key_counts_in_the_bearer_header_only(protected, value):
     key = protected.keys["score"].text

@@ -1,9 +1,9 @@
 //! Reading request bodies: bounded in size and time, and described well when they are wrong.
-//! Compressed ones are inflated by [`super::compression`].
+//! Compressed ones are inflated by [`super::compression`]; of what is refused [`super::leftover`] reads
+//! the rest.
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
@@ -17,11 +17,6 @@ use super::compression;
 use super::error::ApiError;
 use crate::features::value::shorten;
 use crate::serve::App;
-
-/// How much of a body that is too large is read and thrown away, so that a client that sends
-/// before it listens gets to see the answer.
-const MAX_DISCARDED_BYTES: usize = 32 * 1024 * 1024;
-const MAX_DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// A JSON request body.
 pub struct JsonBody<T>(pub T);
@@ -190,12 +185,11 @@ async fn collect<B>(mut body: B, limit: SizeLimit) -> Result<Bytes, ApiError>
 where
     B: HttpBody<Data = Bytes, Error: Display> + Unpin,
 {
-    // What the client says it sends; believed up to the limit only.
-    let announced = body
-        .size_hint()
-        .exact()
-        .unwrap_or(0)
-        .min(limit.bytes as u64) as usize;
+    // What the client says it sends: that it is too much is believed at once.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit.bytes {
+        return Err(limit.exceeded("it is"));
+    }
     let mut first: Option<Bytes> = None;
     let mut rest: Vec<u8> = Vec::new();
     let mut size = 0;
@@ -208,7 +202,7 @@ where
         };
         size += data.len();
         if size > limit.bytes {
-            return Err(too_large(body, limit).await);
+            return Err(limit.exceeded("it is"));
         }
         // Nearly every body is one frame, which is then passed on without a copy.
         match &first {
@@ -227,42 +221,4 @@ where
     } else {
         rest.into()
     })
-}
-
-async fn too_large<B>(body: B, limit: SizeLimit) -> ApiError
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let error = limit.exceeded("it is");
-    match discard(body).await {
-        true => error,
-        false => error.closing(),
-    }
-}
-
-/// Reads what is left of a body and throws it away, within limits; whether that was all of it.
-pub async fn discard<B>(body: B) -> bool
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    discard_up_to(body, MAX_DISCARDED_BYTES).await
-}
-
-/// [`discard`] of so many bytes at most.
-pub async fn discard_up_to<B>(mut body: B, bytes: usize) -> bool
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let discard = async {
-        let mut discarded = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            discarded += frame.data_ref().map_or(0, Bytes::len);
-            if discarded > bytes {
-                return false;
-            }
-        }
-        true
-    };
-    let discarded = tokio::time::timeout(MAX_DISCARD_TIME, discard).await;
-    discarded.unwrap_or(false)
 }

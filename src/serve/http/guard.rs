@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::body::discard;
 use super::error::{ApiError, Said};
 use super::path::percent_decode;
 use super::protected::AccessTable;
@@ -61,8 +59,7 @@ async fn answer(guard: &Guard, route: &str, mut request: Request, next: Next) ->
                 let act = act(format!("key:{id}"), &request);
                 audit::refused(&guard.app.auth, &guard.app.scorer.ledger, &act, &denial);
             }
-            let (head, body) = request.into_parts();
-            return refuse(&denial, &head.headers, body).await;
+            return refusal(&denial);
         }
     };
     if !rule.is_recorded {
@@ -137,21 +134,8 @@ fn subject(route: &str, path: &str) -> String {
     subject.join("/")
 }
 
-/// Refuses a request. A small body is read to its end, so that the connection can go on; with a larger
-/// one it is closed, and the answer says so.
-pub async fn refuse(denial: &Denial, headers: &HeaderMap, body: Body) -> Response {
-    let mut response = refusal(denial);
-    // Who waits for a word before sending it is not asked for it.
-    let is_read = !headers.contains_key(header::EXPECT) && discard(body).await;
-    if !is_read {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    response
-}
-
 /// A refusal as HTTP says it, with what a client needs to do better.
-fn refusal(denial: &Denial) -> Response {
+pub fn refusal(denial: &Denial) -> Response {
     let message = denial.to_string();
     let challenge = |text: &str| -> [(HeaderName, HeaderValue); 1] {
         let value = HeaderValue::from_str(text);

@@ -5,6 +5,7 @@
 //! * [`protected`], [`guard`] – who may use which route, and what is recorded.
 //! * [`error`] – what every refusal looks like.
 //! * [`body`], [`path`], [`call`] – reading request bodies within limits, path parameters, deadlines.
+//! * [`leftover`] – what is left of a body that is refused.
 //! * [`compression`], [`multipart`] – bodies in gzip and deflate, and in parts.
 //! * [`score`], [`score_batch`], [`outcomes`], [`customers`], [`events`], [`features`], [`entities`],
 //!   [`push`], [`models`], [`deploy`], [`rollout`] – `/v1`.
@@ -29,6 +30,7 @@ pub mod guard;
 pub mod infer;
 pub mod inference;
 pub mod invocations;
+pub mod leftover;
 pub mod models;
 pub mod multipart;
 pub mod operation;

@@ -7,7 +7,8 @@
 //! answer. (The router's lane costs an inference a tenth of its time: its layers box the request's
 //! future and move it around several times.)
 //!
-//! Whatever the lane, an answer is counted and timed, and says `Connection: close` while the server
+//! Whatever the lane, an answer is counted and timed, what its client still sends is read
+//! ([`super::leftover`]), and it says `Connection: close` while the server
 //! stops, so that clients open their next connection to a server that stays.
 
 use std::convert::Infallible;
@@ -17,7 +18,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ use metrics::{Counter, Histogram};
 use tower_service::Service as _;
 
 use super::infer::infer;
+use super::leftover::{Tracked, lend, returned, settle, waits};
 use super::{INFERENCE, guard};
 use crate::serve::App;
 
@@ -109,7 +110,14 @@ impl hyper::service::Service<Request<Incoming>> for Stack {
         if !is_inference {
             let mut routes = self.routes.clone();
             return Box::pin(async move {
-                let Ok(response) = routes.call(request.map(Body::new)).await;
+                let waits = waits(request.headers());
+                let (head, body) = request.into_parts();
+                let (body, left) = lend(body);
+                let Ok(response) = routes.call(Request::from_parts(head, body)).await;
+                let response = match returned(left) {
+                    Some(left) => settle(response, waits, left).await,
+                    None => response,
+                };
                 Ok(part(&app, response))
             });
         }
@@ -117,6 +125,7 @@ impl hyper::service::Service<Request<Incoming>> for Stack {
         Box::pin(async move {
             let started = Instant::now();
             let (head, body) = request.into_parts();
+            let mut body = Tracked::new(body);
             // It was one a moment ago.
             let (name, version) = inference_path(head.uri.path()).unwrap_or_default();
             let route = match version {
@@ -124,12 +133,13 @@ impl hyper::service::Service<Request<Incoming>> for Stack {
                 Some(_) => &metrics.version,
             };
             let response = match app.auth.admit(&head.headers, INFERENCE) {
-                Ok(_) => infer(&app, name, version, started, &head.headers, body)
+                Ok(_) => infer(&app, name, version, started, &head.headers, &mut body)
                     .await
                     .unwrap_or_else(IntoResponse::into_response),
-                Err(denial) => guard::refuse(&denial, &head.headers, Body::new(body)).await,
+                Err(denial) => guard::refusal(&denial),
             };
             route.count(started, response.status());
+            let response = settle(response, waits(&head.headers), body).await;
             Ok(part(&app, response))
         })
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use utoipa::{IntoParams, ToSchema};
 
 use self::receive::Received;
-use super::body::{SizeLimit, discard_up_to};
+use super::body::SizeLimit;
 use super::error::{ApiError, ErrorBody};
 use super::guard::still_admitted;
 use super::multipart::Parser;
@@ -43,10 +43,6 @@ const WAITING_PIECES: usize = 4;
 
 /// How long an upload waits for a place among them.
 const PLACE_WAIT: Duration = Duration::from_secs(10);
-
-/// How much of an upload that is refused is read and thrown away, so that its client hears why. Files of
-/// models are large, and most clients send all before they listen.
-const MAX_DISCARDED_BYTES: usize = 1024 * 1024 * 1024;
 
 /// How long an upload may take as a whole.
 const UPLOAD_TIME: Duration = Duration::from_secs(30 * 60);
@@ -183,17 +179,12 @@ async fn deploy(
 ) -> Result<DeployReply, ApiError> {
     let (head, body) = request.into_parts();
     let caller = head.extensions.get::<Caller>();
-    // Who waits for a word before sending the body is not asked for it in vain.
-    let waits = head.headers.contains_key(header::EXPECT);
     let Ok(Ok(_place)) = tokio::time::timeout(PLACE_WAIT, UPLOADS.acquire()).await else {
         let problem = "other uploads are being received; try again shortly";
-        return Err(refuse(body, waits, ApiError::busy(problem, 5)).await);
+        return Err(ApiError::busy(problem, 5));
     };
     let prepared = prepare(app, name, parameters, &head.headers, &body);
-    let (mut parameters, parser, incoming) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Err(refuse(body, waits, error).await),
-    };
+    let (mut parameters, parser, incoming) = prepared?;
     let received = receive(app, body, parser, incoming).await?;
     parameters.take(received.promote, received.reason)?;
     let incoming = received.incoming;
@@ -292,10 +283,7 @@ async fn receive(
         failed("the version was not received, for a reason that the log has".to_owned())
     })?;
     // What kept the body from coming says more than that it is not whole.
-    match forwarded.and(written) {
-        Ok(received) => Ok(received),
-        Err(error) => Err(refuse(body, false, error).await),
-    }
+    forwarded.and(written)
 }
 
 async fn forward(app: &App, body: &mut Body, pieces: mpsc::Sender<Bytes>) -> Result<(), ApiError> {
@@ -327,14 +315,6 @@ async fn forward(app: &App, body: &mut Body, pieces: mpsc::Sender<Bytes>) -> Res
 fn late(after: Duration) -> ApiError {
     let problem = format!("body: nothing more came for {after:?}, or it took that long as a whole");
     ApiError::new(StatusCode::REQUEST_TIMEOUT, problem).closing()
-}
-
-/// The refusal of an upload that may still be under way: a client that is sending would not hear it.
-async fn refuse(body: Body, waits: bool, error: ApiError) -> ApiError {
-    match !waits && discard_up_to(body, MAX_DISCARDED_BYTES).await {
-        true => error,
-        false => error.closing(),
-    }
 }
 
 /// Why a version that can be served is not published after all.

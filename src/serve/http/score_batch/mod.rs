@@ -32,7 +32,6 @@ use self::chunks::{CHUNK_ROWS, Chunks, EXPLAINED_ROWS};
 use self::run::{Run, run};
 use self::source::ByteSource;
 use self::write::Writer;
-use super::body::discard;
 use super::compression::request_coding;
 use super::error::{ApiError, ErrorBody};
 use super::score::check_models;
@@ -137,22 +136,15 @@ pub async fn score_batch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let ready = prepare(&app, parameters, &head.headers).await;
-    let (asked, form, writer) = match ready {
-        Ok(ready) => ready,
-        Err(error) => return Err(refused(error, &head.headers, body).await),
-    };
+    let (asked, form, writer) = prepare(&app, parameters, &head.headers).await?;
     let Some(place) = app.score_pool.place() else {
         metrics::counter!("bellwether_score_batch_requests_total", "outcome" => "busy")
             .increment(1);
         let most = app.config.score_batch.max_requests;
-        let error = ApiError::busy(
-            format!(
-                "{most} batches are being scored, which is as many as may at once (score_batch.max_requests)"
-            ),
-            RETRY_AFTER_S,
+        let problem = format!(
+            "{most} batches are being scored, which is as many as may at once (score_batch.max_requests)"
         );
-        return Err(refused(error, &head.headers, body).await);
+        return Err(ApiError::busy(problem, RETRY_AFTER_S));
     };
     let config = &app.config.score_batch;
     let source = ByteSource::new(body, request_coding(&head.headers)?, config.stall_timeout);
@@ -226,15 +218,6 @@ async fn prepare(
         }
     };
     Ok((asked, form, writer))
-}
-
-/// A refusal, after what the client still sends was read, within limits.
-async fn refused(error: ApiError, headers: &HeaderMap, body: Body) -> ApiError {
-    // Who waits for a word before sending it is not asked for it.
-    match !headers.contains_key(header::EXPECT) && discard(body).await {
-        true => error,
-        false => error.closing(),
-    }
 }
 
 fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -76,12 +76,8 @@ pub async fn run(mut run: Run, begin: oneshot::Sender<Result<Receiver, ApiError>
     let mut next = run.next_in_time(&mut end).await;
     if let Err(problem) = next {
         count_request("refused");
-        // The place is free for others while a client is listened to that will not be answered.
-        drop(run.place);
-        let problem = match run.chunks.discard().await {
-            true => problem,
-            false => problem.closing(),
-        };
+        // What the client still sends is read by whoever answers; the place is free for others meanwhile.
+        drop((run.place, run.chunks));
         // Nobody may be there any more to hear it.
         let _ = begin.send(Err(problem));
         return;

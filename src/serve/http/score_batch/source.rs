@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use flate2::{Decompress, FlushDecompress, Status};
 use http_body_util::BodyExt;
 
-use super::super::body::discard;
 use super::super::compression::{Coding, GZIP_WINDOW_BITS, has_zlib_header};
 use super::super::error::ApiError;
+use super::super::leftover::discard;
 
 /// The most that is inflated at a time, in bytes.
 const INFLATED_BYTES: usize = 64 * 1024;
