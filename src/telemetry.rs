@@ -267,6 +267,10 @@ fn describe() {
         "bellwether_connections_given_up_total",
         "Connections whose client did not begin HTTP/2, or took nothing of an answer."
     );
+    describe_counter!(
+        "bellwether_grpc_streams_given_up_total",
+        "gRPC answers of which their client took nothing more."
+    );
     describe_gauge!(
         "bellwether_source_connected",
         "1 while a source of events is connected to its broker."

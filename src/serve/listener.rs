@@ -8,16 +8,17 @@
 //! At most `max_connections` are served at once; of further ones one for each listening socket is taken
 //! and waits for a place, the others wait in the kernel's queue. What holds a place and does nothing is
 //! closed: who does not agree on keys or does not begin to speak within `handshake_timeout`, who sends no
-//! complete request head within `idle_timeout`, who takes nothing of an answer for `write_timeout`. On
-//! stop the listening sockets are closed first; then every connection finishes the requests it is in and
-//! is closed, within `shutdown_timeout`.
+//! complete request head within `idle_timeout`, who takes nothing of an answer for `write_timeout` (over
+//! HTTP/2 that answer alone is given up, when the client takes others). On stop the listening sockets are
+//! closed first; then every connection finishes the requests it is in and is closed, within
+//! `shutdown_timeout`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +31,7 @@ use tokio_rustls::server::TlsStream;
 use super::http::stack::Stack;
 use super::patience::Patient;
 use super::tls::Tls;
+use super::window::Streams;
 use crate::admission::turn;
 use crate::config::Config;
 use crate::priority;
@@ -386,7 +388,10 @@ async fn serve<S>(
                 }
             };
             let stream = Patient::new(stream).opens_with(PREFACE_BYTES, given_up);
-            let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            let streams = Streams {
+                write_timeout: limits.write_timeout,
+            };
+            let served = hyper::server::conn::http2::Builder::new(streams)
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEADER_BYTES)

@@ -7,7 +7,7 @@
 //! synced, and the store is closed.
 //!
 //! * [`listener`] – connections, their limits and their end.
-//! * [`patience`] – clients that do nothing.
+//! * [`patience`], [`window`] – clients that do nothing, on a connection and of an answer.
 //! * [`definitions`] – what the configuration names: views, models, keys, the store.
 //! * [`http`] – the routes.
 //! * [`grpc`] – the calls.
@@ -28,6 +28,7 @@ pub mod listener;
 mod patience;
 pub mod score_pool;
 pub mod tls;
+mod window;
 
 use std::num::NonZero;
 use std::sync::Arc;

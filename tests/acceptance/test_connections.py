@@ -137,6 +137,59 @@ def test_over_http2_too_who_takes_nothing_is_given_up(tmp_path):
         assert is_live(server.grpc_address)
 
 
+def frame(kind, flags, stream, payload=b""):
+    """A frame of HTTP/2."""
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+DATA, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
+END_STREAM, END_HEADERS = 1, 4
+
+
+def grpc_call(stream, path):
+    """A call with an empty message."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "b",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(
+        b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items()
+    )
+    return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, bytes(5))
+
+
+def frames(connection):
+    """What comes, frame by frame: kind, flags and stream."""
+    received = connection.makefile("rb")
+    while head := received.read(9):
+        received.read(int.from_bytes(head[:3], "big"))
+        yield head[3], head[4], int.from_bytes(head[5:], "big")
+
+
+def test_an_answer_that_its_client_gives_no_room_is_given_up_and_the_connection_goes_on(tmp_path):
+    with serve(tmp_path / "served", f'write_timeout = "{SHORT}"\n') as server:
+        with connect(server.grpc_address) as connection:
+            # Given a client that allows no byte of any answer, and asks
+            no_room = (4).to_bytes(2, "big") + bytes(4)
+            connection.sendall(PREFACE + frame(SETTINGS, 0, 0, no_room) + grpc_call(1, LIVE))
+            received = frames(connection)
+            # Then it gets the head, nothing, and is told that there is no more
+            of_call = (kind for kind, _, stream in received if stream == 1)
+            assert [next(of_call) for _ in range(2)] == [HEADERS, RST_STREAM]
+            # And another call on the same connection is answered when there is room
+            connection.sendall(grpc_call(3, LIVE) + frame(WINDOW_UPDATE, 0, 3, (1000).to_bytes(4, "big")))
+            of_call = ((kind, flags & END_STREAM) for kind, flags, stream in received if stream == 3)
+            expected = [(HEADERS, 0), (DATA, 0), (HEADERS, END_STREAM)]
+            assert [next(of_call) for _ in expected] == expected
+        metrics = server.client().get("/metrics").body.decode()
+        assert "bellwether_grpc_streams_given_up_total 1" in metrics
+
+
 @pytest.mark.parametrize(
     "setting", ['handshake_timeout = "0s"', 'idle_timeout = "0s"', 'write_timeout = "0s"', "max_connections = 0"]
 )

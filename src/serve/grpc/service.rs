@@ -28,6 +28,7 @@ use crate::features::value::shorten;
 use crate::serve::App;
 use crate::serve::auth::audit::{self, Act};
 use crate::serve::auth::{Access, Caller, Scope};
+use crate::serve::window::paced;
 
 /// How large a message may be, and which setting says so.
 #[derive(Clone, Copy)]
@@ -214,7 +215,7 @@ fn act(actor: String, path: &str) -> Act {
 fn in_known_codes(response: axum::http::Response<tonic::body::Body>, limit: Limit) -> Response {
     match code_of(&response) {
         Code::OutOfRange => too_large(limit).into_http(),
-        _ => response.map(axum::body::Body::new),
+        _ => response.map(paced),
     }
 }
 
