@@ -230,6 +230,14 @@ def test_the_list_of_grpc_calls_is_that_of_the_server(protected, channel):
             assert code == grpc.StatusCode.UNIMPLEMENTED, path
 
 
+def test_what_is_not_there_is_said_to_be_not_there_to_everyone(protected, channel):
+    """It tells nobody anything: which routes and calls there are is public."""
+    for key in (None, protected.lacking["score"], protected.keys["admin"]):
+        assert protected.client(key).get("/no/such/route").status == 404
+        for path in (INFERENCE + "NoSuchCall", INFERENCE + "CudaSharedMemoryStatus", "/no.such.Service/Call"):
+            assert call(channel, path, key=key)[0] == grpc.StatusCode.UNIMPLEMENTED, path
+
+
 def infer_message():
     """An inference that is answered, if only with an error message."""
     return service_pb2.ModelInferRequest(model_name="not-there").SerializeToString()
@@ -295,6 +303,33 @@ def test_the_first_message_of_an_old_stream_is_refused_when_its_key_is_revoked(p
         stream.ask()
     stream.end()
     assert refused.value.code() == UNAUTHENTICATED and "revoked" in refused.value.details()
+
+
+def test_a_batch_without_an_end_ends_with_its_key(protected):
+    # Given a client that sends one customer after the other and is answered
+    key = create(protected.data_dir, "score")
+    eventually("the new key is taken", lambda: score_status(protected, key) == 200)
+    host, port = protected.server.address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        row = b'{"customer_id": "c-1"}\n'
+        piece = f"{len(row):x}\r\n".encode() + row + b"\r\n"
+        head = "POST /v1/score/batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        head += f"Content-Type: application/x-ndjson\r\nAuthorization: Bearer {key.text}\r\n\r\n"
+        connection.sendall(head.encode())
+        answered = connection.makefile("rb")
+
+        def ask():
+            connection.sendall(piece)
+            while line := answered.readline():
+                if line.startswith(b"{"):
+                    return json.loads(line)
+            raise AssertionError("the answer ended without a word")
+
+        assert "predictions" in ask()
+        # When its key is revoked, then it is told so instead of being answered
+        revoke(protected.data_dir, key)
+        told = eventually("the answers end", lambda: ask().get("error"))
+        assert "revoked" in told and answered.read().endswith(b"0\r\n\r\n"), told
 
 
 def open_stream(channel, key):

@@ -55,7 +55,7 @@ pub struct Auth {
     refused_rows: Bucket,
 }
 
-/// Who makes a call. In the extensions of every request that is recorded.
+/// Who makes a call. In the extensions of every request that goes through the routes.
 #[derive(Clone)]
 pub enum Caller {
     /// Nobody asked for a key.

@@ -62,11 +62,11 @@ async fn answer(guard: &Guard, route: &str, mut request: Request, next: Next) ->
             return refusal(&denial);
         }
     };
-    if !rule.is_recorded {
-        return next.run(request).await;
-    }
-    let act = act(caller.to_string(), &request);
+    let act = rule.is_recorded.then(|| act(caller.to_string(), &request));
     request.extensions_mut().insert(caller);
+    let Some(act) = act else {
+        return next.run(request).await;
+    };
     recorded(Arc::clone(&guard.app), act, request, next).await
 }
 
@@ -107,7 +107,8 @@ async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Resp
     })
 }
 
-/// Whether a caller still may do what it was let in for: after a body that may have taken long to come.
+/// Whether a caller still may do what it was let in for: after a body that may have taken long to come, and
+/// while one comes that may not end.
 ///
 /// # Errors
 /// Why not any more.
@@ -117,7 +118,7 @@ pub fn still_admitted(app: &App, caller: &Caller, scope: Scope) -> Result<(), Ap
             Denial::Scope { .. } => StatusCode::FORBIDDEN,
             _ => StatusCode::UNAUTHORIZED,
         };
-        ApiError::new(status, format!("nothing was done: {denial}"))
+        ApiError::new(status, format!("nothing more is done: {denial}"))
     })
 }
 

@@ -38,6 +38,7 @@ use super::score::check_models;
 use crate::features::value::shorten;
 use crate::score::bulk::Asked;
 use crate::serve::App;
+use crate::serve::auth::Caller;
 
 /// After how many seconds a client that found no place may try again.
 const RETRY_AFTER_S: u32 = 1;
@@ -136,6 +137,7 @@ pub async fn score_batch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
+    let caller = head.extensions.get::<Caller>().cloned();
     let (asked, form, writer) = prepare(&app, parameters, &head.headers).await?;
     let Some(place) = app.score_pool.place() else {
         metrics::counter!("bellwether_score_batch_requests_total", "outcome" => "busy")
@@ -168,6 +170,7 @@ pub async fn score_batch(
         writer,
         rows: 0,
         place,
+        caller: caller.unwrap_or(Caller::Anonymous),
     };
     app.score_pool.spawn(run(work, begin));
     let answers = begun.await.map_err(|_| {

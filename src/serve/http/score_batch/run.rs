@@ -12,12 +12,14 @@ use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::super::error::ApiError;
+use super::super::guard::still_admitted;
 use super::answers::{Receiver, Sender, way};
 use super::chunks::Chunks;
 use super::rows::{BadRow, rows_of};
 use super::write::{Outcome, Writer};
 use crate::score::bulk::{Asked, Moment, Row};
 use crate::serve::App;
+use crate::serve::auth::{Caller, Scope};
 
 /// Rows for the ledger that may be ahead of these, so that its room is for those who cannot wait.
 const MOST_QUEUED: usize = 4096;
@@ -34,6 +36,8 @@ pub struct Run {
     /// Rows that were answered or refused.
     pub rows: u64,
     pub place: OwnedSemaphorePermit,
+    /// Whose it is.
+    pub caller: Caller,
 }
 
 /// Rows that were read, and what they were read for.
@@ -164,6 +168,8 @@ impl Run {
         let Some(chunk) = self.chunks.next().await? else {
             return Ok(None);
         };
+        // A body may come for hours: it is scored for as long as its key is in force.
+        still_admitted(&self.app, &self.caller, Scope::Score)?;
         let models = self.asked.models.as_deref();
         let moment = self.app.scorer.moment(models).await?;
         let rows = rows_of(&chunk, &moment.view)?;
