@@ -671,6 +671,25 @@ def test_a_server_without_keys_grants_everything_until_there_is_one(data_dir):
         assert KeyedClient(server.address, key).post("/v1/score", {"customer_id": "c-1"}).status == 200
 
 
+def test_pages_of_other_sites_may_not_use_a_server_without_keys(data_dir, tmp_path):
+    other = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}
+    with Server(data_dir) as server:
+        client = server.client()
+        own = {"Origin": f"http://{server.address}", "Sec-Fetch-Site": "same-origin"}
+        # Both ways a request takes, and one that is recorded
+        for path in ("/v1/score", "/v2/models/churn/infer", "/v1/features/reload"):
+            refused = client.request("POST", path, b"{}", other)
+            assert (refused.status, "evil.example" in refused.error()) == (403, True), (path, refused)
+            assert client.request("POST", path, b"{}", own).status != 403, path
+        # What everyone may see stays open, and links lead where they lead
+        assert client.request("GET", "/livez", None, other).status == 200
+        assert client.request("GET", "/v1/models", None, {"Sec-Fetch-Site": "cross-site"}).status == 200
+        assert 'bellwether_denied_total{reason="site"} 3' in client.get("/metrics").body.decode()
+    # Unless it is told that everyone may
+    with Server(tmp_path / "open", settings="allow_remote_without_keys = true\n") as server:
+        assert server.client().request("POST", "/v1/features/reload", b"", other).status == 200
+
+
 def test_beyond_loopback_nothing_is_served_without_keys(tmp_path):
     data_dir = tmp_path / "data"
     for setting in ('listen = "0.0.0.0:0"', 'grpc_listen = "[::]:0"'):

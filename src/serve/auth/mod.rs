@@ -13,6 +13,7 @@
 //! * [`key_file`] – the file of keys.
 //! * [`ring`], [`bucket`] – the keys in force and their rates.
 //! * [`audit`] – rows about administrative calls; [`record`] – what they have said of the keys.
+//! * [`site`] – pages of other sites, whose requests a server without keys refuses.
 //! * [`watch`] – changed files of keys and certificates, taken while the server runs.
 
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod record;
 pub mod ring;
 pub mod scope;
 pub mod secret;
+mod site;
 pub mod watch;
 
 use std::net::SocketAddr;
@@ -39,8 +41,10 @@ use self::key_file::KeyFile;
 pub use self::ring::Denial;
 use self::ring::{Holder, Ring};
 pub use self::scope::{Access, Scope};
+use self::site::other_site;
 use crate::clock;
 use crate::config::Config;
+use crate::features::value::shorten;
 
 /// Who may do what, on one server.
 pub struct Auth {
@@ -51,6 +55,8 @@ pub struct Auth {
     has_keys: AtomicBool,
     /// Held by whoever reads the audit rows: one at a time.
     pub reading_audit: Arc<Semaphore>,
+    /// Whether pages of any site may use a server without keys.
+    takes_other_sites: bool,
     /// The rows about refused keys that may be written.
     refused_rows: Bucket,
 }
@@ -89,6 +95,7 @@ impl Auth {
             ring: ArcSwapOption::empty(),
             has_keys: AtomicBool::new(false),
             reading_audit: Arc::new(Semaphore::new(1)),
+            takes_other_sites: config.allow_remote_without_keys,
             refused_rows: Bucket::new(audit::REFUSED_ROWS_PER_SECOND, audit::REFUSED_ROWS_AT_ONCE),
             file,
         };
@@ -161,15 +168,26 @@ impl Auth {
             return Ok(Caller::Anonymous);
         };
         if !self.has_keys.load(Ordering::Acquire) {
-            return Ok(Caller::Anonymous);
+            return self.admit_nobody(headers).inspect_err(count);
         }
         let ring = self.ring.load();
         let Some(ring) = &*ring else {
-            return Ok(Caller::Anonymous);
+            return self.admit_nobody(headers).inspect_err(count);
         };
         let admitted =
             shown_key(headers).and_then(|shown| ring.admit(shown, scope, &clock::now_us));
         admitted.map(Caller::Holder).inspect_err(count)
+    }
+
+    /// Who is on the machine may do everything, and so a page of any site could, in the browser of
+    /// somebody who is. Browsers say for which site they ask.
+    fn admit_nobody(&self, headers: &HeaderMap) -> Result<Caller, Denial> {
+        match other_site(headers) {
+            Some(origin) if !self.takes_other_sites => Err(Denial::OtherSite {
+                origin: shorten(&origin, 100),
+            }),
+            _ => Ok(Caller::Anonymous),
+        }
     }
 
     /// Whether a caller that was admitted may do it once more: for streams, whose messages are requests.

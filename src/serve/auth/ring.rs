@@ -51,6 +51,10 @@ pub enum Denial {
     Unknown,
     /// The header is no `Bearer` and a key, or there are two.
     Unreadable,
+    /// Nobody asks for a key, and a page of another site makes the request in somebody's browser.
+    OtherSite {
+        origin: String,
+    },
     Revoked {
         id: Arc<str>,
     },
@@ -78,6 +82,7 @@ impl Denial {
         match self {
             Denial::Missing => "missing",
             Denial::Unknown | Denial::Unreadable => "unknown",
+            Denial::OtherSite { .. } => "site",
             Denial::Revoked { .. } => "revoked",
             Denial::Expired { .. } => "expired",
             Denial::Scope { .. } => "scope",
@@ -89,7 +94,11 @@ impl Denial {
     pub fn without_right(&self) -> Option<&str> {
         match self {
             Denial::Revoked { id } | Denial::Expired { id } | Denial::Scope { id, .. } => Some(id),
-            Denial::Missing | Denial::Unknown | Denial::Unreadable | Denial::Rate { .. } => None,
+            Denial::Missing
+            | Denial::Unknown
+            | Denial::Unreadable
+            | Denial::OtherSite { .. }
+            | Denial::Rate { .. } => None,
         }
     }
 
@@ -112,6 +121,12 @@ impl std::fmt::Display for Denial {
             Denial::Unknown => f.write_str("the API key is not known here"),
             Denial::Unreadable => f.write_str(
                 "the header Authorization cannot be read as a key: expected one, `Bearer bw_…`",
+            ),
+            Denial::OtherSite { origin } => write!(
+                f,
+                "header Origin: a page of {origin:?} asks, and a server without API keys answers no \
+                 pages of other sites; make a key with `bellwether keys create`, or start it with \
+                 --allow-remote-without-keys"
             ),
             Denial::Revoked { id } => write!(f, "the API key {id} has been revoked"),
             Denial::Expired { id } => {

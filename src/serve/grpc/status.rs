@@ -65,7 +65,7 @@ pub fn denied(denial: &Denial) -> Status {
         | Denial::Unreadable
         | Denial::Revoked { .. }
         | Denial::Expired { .. } => Status::unauthenticated(message),
-        Denial::Scope { .. } => Status::permission_denied(message),
+        Denial::Scope { .. } | Denial::OtherSite { .. } => Status::permission_denied(message),
         Denial::Rate { .. } => {
             let seconds = denial.retry_after_s().unwrap_or(1);
             let metadata = try_again_in(seconds);

@@ -115,7 +115,7 @@ async fn recorded(app: Arc<App>, act: Act, request: Request, next: Next) -> Resp
 pub fn still_admitted(app: &App, caller: &Caller, scope: Scope) -> Result<(), ApiError> {
     app.auth.still_admits(caller, scope).map_err(|denial| {
         let status = match denial {
-            Denial::Scope { .. } => StatusCode::FORBIDDEN,
+            Denial::Scope { .. } | Denial::OtherSite { .. } => StatusCode::FORBIDDEN,
             _ => StatusCode::UNAUTHORIZED,
         };
         ApiError::new(status, format!("nothing more is done: {denial}"))
@@ -158,6 +158,7 @@ pub fn refusal(denial: &Denial) -> Response {
             let text = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
             (challenge(&text), error).into_response()
         }
+        Denial::OtherSite { .. } => ApiError::new(StatusCode::FORBIDDEN, message).into_response(),
         Denial::Rate { .. } => {
             let seconds = denial.retry_after_s().unwrap_or(1);
             ApiError::busy(message, seconds).into_response()
