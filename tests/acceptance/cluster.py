@@ -13,7 +13,7 @@ import pytest
 from server import BINARY, FEATURES, MODELS, REPOSITORY, START_SECONDS, clean_environment, run
 from waiting import eventually
 
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 NOT_BUILT = "built without the cluster"
 
 

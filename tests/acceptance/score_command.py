@@ -8,7 +8,8 @@ import time
 
 from server import BINARY, FEATURES, MODELS, REPOSITORY, clean_environment, succeed
 
-FINISH_SECONDS = 300
+# It runs when nobody else wants to.
+FINISH_SECONDS = 900
 
 
 def score(source, output, *arguments, models="churn,upsell", repository=MODELS):

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,8 +21,10 @@ FEATURES = REPOSITORY / "features"
 
 # A development build on a busy machine loads models in seconds, not milliseconds.
 START_SECONDS = 120
-STOP_SECONDS = 10
-ANSWER_SECONDS = 60
+# An idle one stops in a moment, but for a disk that others write to as well.
+STOP_SECONDS = 60
+# Whoever is answered by threads of the lowest priority waits for all others on the machine.
+ANSWER_SECONDS = 300
 
 
 def clean_environment(extra=None):
@@ -31,7 +34,7 @@ def clean_environment(extra=None):
     return environment
 
 
-def run(*arguments, cwd=REPOSITORY, env=None, timeout=120):
+def run(*arguments, cwd=REPOSITORY, env=None, timeout=300):
     """Runs `bellwether ARGUMENTS` to its end."""
     return subprocess.run(
         [str(BINARY), *map(str, arguments)],
@@ -149,10 +152,19 @@ def prediction_of(scored, model):
 
 
 def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody listens on now, and that nobody is given who asks for any: neither a connection
+    nor another server takes it before it is used."""
+    try:
+        first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first_given = 49152
+    while True:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", random.randrange(first_given // 2, first_given)))
+            except OSError:
+                continue
+            return listener.getsockname()[1]
 
 
 class Server:
@@ -280,7 +292,7 @@ class Server:
         return code
 
     def stop(self):
-        """SIGTERM; an idle server is gone within ten seconds, with exit code 0."""
+        """SIGTERM; an idle server is soon gone, with exit code 0."""
         for client in self._clients:
             client.close()
         self.terminate()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -301,6 +302,8 @@ def test_a_job_whose_input_or_options_changed_is_not_gone_on_with(many, tmp_path
     while not first_part.exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)  # between two looks for the first part
+    # It stays where it is, however long the other one takes to begin.
+    process.send_signal(signal.SIGSTOP)
     said = refuse(*small_steps(source, output))
     assert "another process" in said
     process.kill()

@@ -51,9 +51,17 @@ def test_every_telco_customer_has_the_same_bits_on_a_cluster_of_two(cluster, tmp
     here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
     succeed(*score(IBM_CSV, here), timeout=FINISH_SECONDS)
     before = [executor.tasks_done() for executor in cluster.executors]
-    done = succeed(*score(IBM_CSV, there, "--cluster", cluster.url, "--json"), timeout=FINISH_SECONDS)
-    after = [executor.tasks_done() for executor in cluster.executors]
-    assert all(now > then for then, now in zip(before, after, strict=True)), "both took part"
+
+    def both_took_part():
+        after = [executor.tasks_done() for executor in cluster.executors]
+        return all(now > then for then, now in zip(before, after, strict=True))
+
+    # A machine that has one of them wait leaves the work to the other.
+    for _ in range(5):
+        done = succeed(*score(IBM_CSV, there, "--cluster", cluster.url, "--json"), timeout=FINISH_SECONDS)
+        if both_took_part():
+            break
+    eventually("both took part", both_took_part)
     summary = json.loads(done.stdout)
     assert (summary["rows"], summary["scored"], summary["rejected"]) == (7043, 7043, 0)
     assert summary["features"]["total_charges"]["missing"] == 11
@@ -269,7 +277,7 @@ def test_an_executor_that_dies_in_the_middle_of_a_job_is_made_up_for(large, tmp_
         assert job.process.poll() is None, "it dies in the middle"
         done_before = other.tasks_done()
         job.finish(cluster)
-        assert other.tasks_done() > done_before
+        eventually("the other one's tasks in its log", lambda: other.tasks_done() > done_before)
     assert read(there).equals(expected, null_equal=True)
 
 
@@ -282,7 +290,7 @@ def test_rows_that_are_lost_with_their_executor_after_the_job_are_made_again(lar
         eventually("both have rows", lambda: victim.tasks_done() and other.tasks_done(), FINISH_SECONDS)
         # The command does not see that the job is done before its rows are gone.
         job.process.send_signal(signal.SIGSTOP)
-        eventually("the job is done", lambda: victim.tasks_done() + other.tasks_done() == TASKS, FINISH_SECONDS)
+        eventually("the job is done", lambda: victim.tasks_done() + other.tasks_done() >= TASKS, FINISH_SECONDS)
         finished = "Job finished successfully"
         eventually("the scheduler knows", lambda: cluster.scheduler.has_logged(finished), FINISH_SECONDS)
         victim.kill()
@@ -298,7 +306,7 @@ def test_a_command_that_is_interrupted_calls_its_job_off(large, tmp_path):
         (executor,) = cluster.executors
         eventually("a task is done", executor.tasks_done, FINISH_SECONDS)
         job.process.send_signal(signal.SIGINT)
-        _, said = job.process.communicate(timeout=60)
+        _, said = job.process.communicate(timeout=FINISH_SECONDS)
         assert job.process.returncode == 1 and "called off" in said
         assert executor.tasks_done() < TASKS
         assert_nothing_is_left(tmp_path / "a.csv")

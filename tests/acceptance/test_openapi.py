@@ -44,9 +44,9 @@ def test_every_answer_is_as_described(data_dir, tmp_path):
                 "run",
                 f"http://{server.address}/openapi.json",
                 *["--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", *BOUNDS],
-                *["--continue-on-failure", "--no-shrink", "--no-color", "--request-timeout", "30"],
+                *["--continue-on-failure", "--no-shrink", "--no-color", "--request-timeout", "120"],
                 *["--warnings", "off", "--suppress-health-check", "all", *chosen],
-                timeout=600,
+                timeout=1200,
                 cwd=tmp_path,
             )
             assert done.returncode == 0, done.stdout

@@ -307,19 +307,18 @@ def test_logs_are_json_lines_without_personal_data(data_dir):
 
 def test_sigterm_and_sigint_stop_an_idle_server_with_code_0(data_dir):
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
-        server = Server(data_dir)
+        # Whatever is waited for at the end is waited for in vain.
+        server = Server(data_dir, arguments=["--shutdown-timeout", "1h"])
         idle = server.client()  # an open connection that asks for nothing must not hold it up
         assert idle.get("/livez").status == 200
-        started = time.monotonic()
         server.process.send_signal(stop_signal)
         assert server.wait() == 0
-        assert time.monotonic() - started < STOP_SECONDS
 
 
 def test_what_is_in_flight_at_sigterm_is_finished(data_dir):
     # Given requests whose handlers are running and wait for the rest of their bodies
     # (the server's "100 Continue" says that they are),
-    server = Server(data_dir)
+    server = Server(data_dir, arguments=["--shutdown-timeout", "2m"])
     server.client().store("in-flight", customer())
     host, port = server.address.rsplit(":", 1)
     body = json.dumps({"customer_id": "in-flight"}).encode()
@@ -340,7 +339,7 @@ def test_what_is_in_flight_at_sigterm_is_finished(data_dir):
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         try:
-            newcomer = Client(server.address, timeout=1)
+            newcomer = Client(server.address)
             refused = newcomer.get("/readyz").status == 503
             newcomer.close()
         except OSError:

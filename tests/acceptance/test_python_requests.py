@@ -391,6 +391,7 @@ def test_a_bar_comes_with_what_takes_a_while_and_goes_with_it(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(_progress, "_REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(_progress, "PATIENCE_SECONDS", 3600.0)
     # Given something that is over before anybody waits, and something on what is no terminal
     with Reporter(True) as quick, Reporter(None) as piped:
         quick.report("upload", 1, 2)

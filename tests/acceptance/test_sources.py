@@ -15,7 +15,7 @@ from server import Server, refuse, succeed
 
 pytestmark = needs_nats
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 300
 CUSTOMERS = 40
 
 VIEW = """
@@ -253,7 +253,9 @@ def test_poison_is_put_aside_with_the_reason_and_does_not_block(tmp_path, featur
         wait_until_consumed(nats, server, len(poison) + len(good))
         assert state_of(server) == expected_state(good)
         assert told(server, "dead_letters_total", source="crm") == len(poison)
-        assert told(server, "acknowledged_total", source="crm") >= len(poison) + len(good)
+        # Counted when the broker has been told.
+        count = len(poison) + len(good)
+        wait_for("all counted", lambda: told(server, "acknowledged_total", source="crm") >= count, server)
 
     file = data_dir / "dead-letters" / "crm.ndjson"
     letters = [json.loads(line) for line in file.read_text().splitlines()]
@@ -302,8 +304,13 @@ def test_nats_that_is_not_there_yet_or_goes_away_is_waited_for(tmp_path, feature
             wait_until_consumed(nats, server, len(events))
             assert state_of(server) == expected_state(events)
             # One line for each reason, not for each try
-            reasons = [entry["reason"] for entry in unavailable(server)]
-            assert len(reasons) <= 6, reasons
+            reason = None
+            for entry in server.entries():
+                if entry.get("message") == "source connected":
+                    reason = None
+                elif entry in unavailable(server):
+                    assert entry["reason"] != reason, server.log_text()
+                    reason = entry["reason"]
         finally:
             nats.stop()
 
@@ -318,8 +325,9 @@ def test_a_stop_acknowledges_what_was_applied(tmp_path, features, nats):
     arguments = write_config(tmp_path, nats, ack_wait="1h")
     with Server(tmp_path / "data", features=features, arguments=arguments) as server:
         wait_for("something consumed", lambda: told(server, "received_total") > 0, server)
-    # Stopped in the middle, it left nothing that would have to wait for an hour.
-    assert nats.consumer().num_ack_pending == 0
+    # Stopped in the middle, it left nothing that would have to wait for an hour. The broker may still be
+    # at what the server sent last.
+    wait_for("nothing pending", lambda: nats.consumer().num_ack_pending == 0)
     with Server(tmp_path / "data", features=features, arguments=arguments) as server:
         wait_until_consumed(nats, server, len(events))
         assert state_of(server) == expected_state(events)
@@ -327,7 +335,8 @@ def test_a_stop_acknowledges_what_was_applied(tmp_path, features, nats):
 
 def test_two_servers_share_a_consumer(tmp_path, features, nats):
     events = make_events(1000)
-    arguments = write_config(tmp_path, nats)
+    # Nothing is delivered again because a busy machine took its time.
+    arguments = write_config(tmp_path, nats, ack_wait="1h")
     with (
         Server(tmp_path / "one", features=features, arguments=arguments) as one,
         Server(tmp_path / "two", features=features, arguments=arguments) as two,

@@ -12,6 +12,7 @@ import polars
 import pytest
 
 from server import FEATURES, Server, refuse, run, succeed
+from waiting import eventually
 
 WINDOWS = """
 [[feature]]
@@ -175,9 +176,7 @@ def test_values_as_served_are_recomputed_from_the_log_of_a_running_server(tmp_pa
             return check(windows)[1]["predictions"] == 100
 
         # The last predictions may not be in the log yet
-        deadline = now() + datetime.timedelta(seconds=30)
-        while not all_logged() and now() < deadline:
-            pass
+        eventually("all predictions in the log", all_logged, 120)
         code, report = check(windows)
         assert report["predictions"] == 100
         assert (code, report["mismatched_values"], report["passed_over"]) == (0, 0, 0), report

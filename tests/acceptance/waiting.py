@@ -3,7 +3,7 @@
 import time
 
 
-def eventually(what, look, seconds=30):
+def eventually(what, look, seconds=120):
     """Looks until `look` returns something true, and returns it."""
     deadline = time.monotonic() + seconds
     while True:

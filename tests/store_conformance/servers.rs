@@ -38,10 +38,18 @@ pub fn redis_is_installed() -> bool {
     false
 }
 
-/// A port that nobody listens on. Redis cannot choose one by itself.
+/// A port that nobody listens on, and that nobody is given who asks for any: no connection takes it before
+/// it is used. Redis cannot choose one by itself.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let first_given = given.and_then(|range| range.split_whitespace().next()?.parse().ok());
+    let first_given: u16 = first_given.unwrap_or(49_152);
+    loop {
+        let port = fastrand::u16(first_given / 2..first_given);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl RedisServer {

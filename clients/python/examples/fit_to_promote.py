@@ -194,7 +194,7 @@ client.models.shadow(MODEL, two.version, reason="how far is it from the champion
 assert_equal(served(asked), {one.version: first}, asked)
 
 
-def until(what: str, holds, seconds: float = 60.0):
+def until(what: str, holds, seconds: float = 600.0):
     """What `holds` returns, as soon as it is not None."""
     deadline = time.monotonic() + seconds
     while (found := holds()) is None:

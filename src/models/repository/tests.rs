@@ -328,7 +328,8 @@ fn whoever_reads_during_changes_always_finds_a_version() {
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut found = 0_u64;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            // Once at least, however late it begins.
+            while found == 0 || !done.load(std::sync::atomic::Ordering::Relaxed) {
                 repository.find("churn", None).unwrap();
                 repository.find("churn", Some("1")).unwrap();
                 found += 1;
